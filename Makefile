@@ -1,0 +1,29 @@
+# Needs Python 3.11 or later and make; everything else comes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo check test soak lock clean
+
+help:  ## Say what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup:  ## Make .venv with everything pinned, and nothing else
+	@$(PYTHON) tools/bootstrap.py
+
+demo: setup  ## Start the embedded stack, train a model on it, show what was recorded
+	@$(BIN)/runstream demo
+
+check: setup  ## Lint, format, types (strict), layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/python -m pytest -q tests/layers
+
+test: check  ## Check, then run every test
+	@$(BIN)/python -m pytest
+
+lock: setup  ## Pin requirements.in anew (needs uv; names no download host)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate requirements.in -o requirements.txt
+
+clean:  ## Remove .venv and caches
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

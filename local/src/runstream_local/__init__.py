@@ -1,0 +1,1 @@
+"""The embedded stack of Runstream: Apache Kafka and the ClickHouse engine from Python packages."""

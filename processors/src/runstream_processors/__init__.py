@@ -1,0 +1,1 @@
+"""Faust processors of Runstream: alert rules, summaries, notifications."""

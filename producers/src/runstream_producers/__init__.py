@@ -1,0 +1,1 @@
+"""Journal, shipper, node agent and hardware sampling of Runstream."""

@@ -1,0 +1,1 @@
+"""The pure core of Runstream: alert rules and summaries, without I/O and without a clock."""

@@ -1,0 +1,1 @@
+"""Record types, Avro schemas, frame codec and topic descriptions of Runstream."""

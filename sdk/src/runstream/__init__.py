@@ -1,0 +1,1 @@
+"""Experiment telemetry that training cannot feel and cannot lose."""

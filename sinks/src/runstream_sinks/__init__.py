@@ -1,0 +1,1 @@
+"""Sink workers of Runstream: Kafka into ClickHouse, idempotent by key."""
