@@ -7,6 +7,7 @@ call returns at once; `.venv` is the only thing that this writes.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import subprocess
 import sys
 import time
@@ -45,8 +46,8 @@ def main() -> int:
     if sys.version_info < PYTHON_MIN:
         return refuse(f"Runstream needs Python 3.11 or later, this is {sys.version.split()[0]}: run `make PYTHON=python3.11 setup`.")
     try:
-        import ensurepip  # noqa: F401, PLC0415
-        import venv  # noqa: F401, PLC0415
+        importlib.import_module("ensurepip")
+        importlib.import_module("venv")
     except ImportError:
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
         return refuse(f"This Python has no venv module: install the package {package} (Debian, Ubuntu: apt install {package}) and call make again.")
@@ -61,10 +62,32 @@ def main() -> int:
         print("1/3 virtual environment", flush=True)
         run(sys.executable, "-m", "venv", VENV)
         print("2/3 pinned packages, each checked by its hash", flush=True)
-        run(python, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "on", "--require-hashes", "-r", "requirements.txt")
+        run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "--progress-bar",
+            "on",
+            "--require-hashes",
+            "-r",
+            "requirements.txt",
+        )
         print("3/3 the folders of this repository", flush=True)
         editable = [part for folder in FOLDERS for part in ("--editable", f"./{folder}")]
-        run(python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", *editable)
+        run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            *editable,
+        )
     except subprocess.CalledProcessError as error:
         return refuse(f"Set-up stopped: {error}. Read the lines above; `make clean` and `make setup` start again from nothing.")
     stamp.write_text(wanted)

@@ -1,0 +1,175 @@
+"""Every setting of Runstream in one place: name, type, default and one line of meaning.
+
+They come in one order: argument, environment (`RUNSTREAM_` and the name in capitals), file (`config.toml` in the home folder, or `RUNSTREAM_CONFIG`), the embedded
+stack that runs on the home folder (its `stack.json`), default. `load` builds the one frozen object that a process passes down.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "RUNSTREAM_"
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that does not fit; the message is one sentence that names it. Commands print it and exit with 2."""
+
+
+class Settings(BaseModel):
+    """The settings of one process; build it with `load`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(default=Path("~/.runstream"), description="folder of the embedded stack and of config.toml")
+    config: Path | None = Field(default=None, description="settings file in TOML, instead of config.toml in the home folder")
+    kafka: str = Field(default="127.0.0.1:9092", description="Kafka bootstrap servers, host:port, separated by commas", min_length=3)
+    kafka_options: dict[str, str] = Field(
+        default_factory=dict, description="librdkafka options passed through, as key=value separated by semicolons (SASL, TLS ...)"
+    )
+    topic_prefix: str = Field(default="runstream", description="what the names of all topics and consumer groups begin with", pattern=r"^[A-Za-z0-9._-]{1,80}$")
+    partitions: int | None = Field(
+        default=None,
+        description="partitions of topics that carry metrics when they are created, instead of their own count",
+        ge=1,
+        le=10_000,
+    )
+    clickhouse_url: str = Field(
+        default="http://127.0.0.1:8123",
+        description="ClickHouse's HTTP address, user and password included where needed",
+        pattern=r"^https?://",
+    )
+    clickhouse_database: str = Field(default="runstream", description="database of the tables and views", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
+    journal_dir: Path | None = Field(default=None, description="node-local folder of the journals; /var/tmp/runstream-UID unless set")
+    journal_bytes_max: int = Field(
+        default=4 << 30, description="bytes of journal one process may keep unshipped; rows past it are dropped and counted", ge=1 << 20
+    )
+    segment_bytes: int = Field(default=16 << 20, description="size of a journal segment", ge=1 << 16)
+    batch_interval: float = Field(default=0.1, description="seconds the agent waits for more rows before it cuts a frame", ge=0.0, le=60.0)
+    batch_size: int = Field(default=512 << 10, description="bytes of rows after which a frame is cut", ge=1024, le=4 << 20)
+    linger_ms: int = Field(default=5, description="milliseconds librdkafka waits to fill a request", ge=0, le=60_000)
+    hardware_interval: float = Field(default=5.0, description="seconds between hardware readings; 0 turns them off", ge=0.0, le=3600.0)
+    heartbeat_interval: float = Field(default=5.0, description="seconds between a writer's heartbeats", ge=0.1, le=3600.0)
+    agent_idle_timeout: float = Field(default=30.0, description="seconds without a writer after which the agent ends itself", ge=0.1)
+    mode: Literal["online", "offline", "disabled"] = Field(
+        default="online", description="online ships; offline keeps the journal for `runstream sync`; disabled records nothing"
+    )
+    strict: bool = Field(default=False, description="raise on bad input instead of warning once; for tests")
+    run_id: str | None = Field(default=None, description="run that every rank of a job joins")
+    webhook: str | None = Field(default=None, description="URL that the notifier posts alerts to", pattern=r"^https?://")
+    notify: str | None = Field(default=None, description="notification URLs of Apprise, separated by spaces")
+    alert_late_s: float = Field(default=3600.0, description="age in seconds past which an alert is recorded as late and notifies nobody", gt=0)
+    rules_wait: float = Field(default=10.0, description="seconds a processor holds a frame whose writer's rules have not all come", ge=0.0)
+    sink_rows: int = Field(default=500_000, description="rows after which a sink inserts a chunk", ge=1)
+    sink_interval: float = Field(default=1.0, description="seconds after which a sink inserts what it has", gt=0.0)
+    dead_letter_ratio_max: float = Field(default=0.5, description="share of malformed records in a window past which a sink stops", gt=0.0, le=1.0)
+    ready_file: Path | None = Field(default=None, description="file in which a worker writes `ready` once it consumes")
+
+    @property
+    def home_dir(self) -> Path:
+        """The home folder with ~ resolved."""
+        return self.home.expanduser()
+
+
+def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process; arguments that are None do not count.
+
+    Raises:
+        SettingsError: a setting is unknown, or its value does not fit.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+    from_environment = _environment(environ)
+    home = Path(str(given.get("home") or from_environment.get("home") or Settings.model_fields["home"].default)).expanduser()
+    config = given.get("config") or from_environment.get("config")
+    values: dict[str, object] = _stack(home)
+    places = dict.fromkeys(values, f"{home / 'stack.json'}")
+    for source, place in (
+        (_file(Path(str(config)) if config else home / "config.toml", required=config is not None), "file"),
+        (from_environment, "environment"),
+        (given, "argument"),
+    ):
+        values |= source
+        places |= dict.fromkeys(source, place)
+    for name in values:
+        if name not in Settings.model_fields:
+            raise SettingsError(_unknown(name, places[name]))
+    try:
+        return Settings.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        shown = _name_at(name, places.get(name, "default"))
+        meaning = Settings.model_fields[name].description
+        raise SettingsError(f"{shown} ({meaning}) does not fit: {first['msg']}, got {first['input']!r}") from error
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables that give a child process these settings, defaults left out."""
+    out: dict[str, str] = {}
+    for name, value in settings.model_dump(exclude_defaults=True).items():
+        if value is not None:
+            pairs = cast("dict[str, str]", value).items() if isinstance(value, dict) else None
+            out[PREFIX + name.upper()] = str(value) if pairs is None else ";".join(f"{key}={text}" for key, text in pairs)
+    return out
+
+
+def _name_at(name: str, place: str) -> str:
+    return PREFIX + name.upper() if place == "environment" else f"setting {name!r} ({place})"
+
+
+def _unknown(name: str, place: str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    hint = f"did you mean {_name_at(close[0], place)}?" if close else "`runstream settings` lists what there is"
+    return f"{_name_at(name, place)} is no setting of Runstream: {hint}"
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, object]:
+    out: dict[str, object] = {}
+    for key, text in environ.items():
+        if key.startswith(PREFIX) and text:
+            name = key.removeprefix(PREFIX).lower()
+            out[name] = _options(key, text) if name == "kafka_options" else text
+    return out
+
+
+def _options(key: str, text: str) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for part in filter(None, (one.strip() for one in text.split(";"))):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise SettingsError(f"{key} must be key=value pairs separated by semicolons, got {name!r} without a value")
+        out[name.strip()] = value.strip()
+    return out
+
+
+def _file(path: Path, *, required: bool) -> dict[str, object]:
+    path = path.expanduser()
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise SettingsError(f"{PREFIX}CONFIG names a settings file that is not there: {path}") from None
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"the settings file {path} cannot be read as TOML: {error}") from error
+
+
+def _stack(home: Path) -> dict[str, object]:
+    """Addresses of the embedded stack that runs on the home folder; nothing where none runs."""
+    try:
+        stack = cast("dict[str, Any]", json.loads((home / "stack.json").read_text(encoding="utf-8")))
+        os.kill(int(stack["supervisor"]), 0)
+        return dict(stack["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

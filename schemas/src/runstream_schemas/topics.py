@@ -1,0 +1,127 @@
+"""One description a topic: what it carries, who writes and reads it, how it is keyed, kept and split.
+
+The names begin with a prefix that a deployment may choose (`runstream` unless set). Partition counts are fixed when a topic is created, since state is partitioned
+with it. Creating topics is `runstream_producers.topics`' work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Name = Literal["run", "writer", "metric", "hardware", "event", "param", "rule", "schema", "summary", "alert", "dead-letter"]
+DAY_MS = 86_400_000
+FOREVER_MS = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What everybody may rely on about a topic. `retention_ms` is -1 where records stay; a compacted topic keeps the newest record of each key."""
+
+    name: Name
+    record: str
+    key: str
+    partitions: int
+    retention_ms: int
+    compacted: bool
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    about: str
+
+    def full_name(self, prefix: str) -> str:
+        """The topic's name under a deployment's prefix."""
+        return f"{prefix}.{self.name}"
+
+    def config(self) -> dict[str, str]:
+        """The topic's settings in Kafka's words."""
+        settings = {"cleanup.policy": "compact" if self.compacted else "delete", "max.message.bytes": str(MESSAGE_BYTES_MAX)}
+        if not self.compacted:
+            settings["retention.ms"] = str(self.retention_ms)
+        return settings
+
+
+# Frames are cut well below this; it leaves room for one row of 100,000 names, which cannot be cut.
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+
+_SHIPPER = ("shipper",)
+TOPICS: dict[Name, Topic] = {
+    one.name: one
+    for one in (
+        Topic("run", "Run", "run_id", 4, FOREVER_MS, False, _SHIPPER, ("sinks",), "what users say of a run, one record a change"),
+        Topic(
+            "writer",
+            "Writer",
+            "writer",
+            4,
+            FOREVER_MS,
+            True,
+            _SHIPPER,
+            ("sinks",),
+            "state, heartbeat and account of each process that logs",
+        ),
+        Topic("metric", "MetricFrame", "writer", 8, 7 * DAY_MS, False, _SHIPPER, ("processors", "sinks"), "metric rows in frames"),
+        Topic(
+            "hardware",
+            "MetricFrame",
+            "writer",
+            4,
+            7 * DAY_MS,
+            False,
+            _SHIPPER,
+            ("processors", "sinks"),
+            "hardware readings in frames, the device in the name's labels",
+        ),
+        Topic("event", "Event", "subject or run_id", 4, FOREVER_MS, False, _SHIPPER, ("sinks",), "things that happened"),
+        Topic("param", "Param", "run_id", 4, FOREVER_MS, False, _SHIPPER, ("sinks",), "parameters with their history"),
+        Topic(
+            "rule",
+            "Rule",
+            "rule_id",
+            1,
+            FOREVER_MS,
+            True,
+            (*_SHIPPER, "command"),
+            ("processors", "sinks"),
+            "alert rules; every worker reads the whole topic",
+        ),
+        Topic(
+            "schema",
+            "Schema",
+            "schema_id",
+            1,
+            FOREVER_MS,
+            True,
+            _SHIPPER,
+            ("sinks", "processors"),
+            "schemas by id, written before first use",
+        ),
+        Topic(
+            "summary",
+            "SummaryFrame",
+            "writer and block",
+            8,
+            FOREVER_MS,
+            True,
+            ("processors",),
+            ("sinks",),
+            "summaries of each writer's series",
+        ),
+        Topic("alert", "Alert", "alert_id", 4, FOREVER_MS, False, ("processors",), ("sinks", "notifier"), "alerts firing and resolved"),
+        Topic(
+            "dead-letter",
+            "DeadLetter",
+            "topic, partition and offset",
+            1,
+            FOREVER_MS,
+            False,
+            ("sinks", "processors"),
+            ("sinks",),
+            "records that could not be stored",
+        ),
+    )
+}
+
+
+def writer_key(writer: int) -> bytes:
+    """The record key of a writer's records: its 63 bits, big-endian."""
+    return writer.to_bytes(8, "big")

@@ -1,0 +1,100 @@
+"""Records to bytes and back: the Confluent prefix (`00`, 4-byte big-endian schema id), then the Avro body.
+
+`MetricFrame` goes through the packed codec of `frame`, everything else through fastavro. A reader decodes with the writer's schema and resolves to the newest.
+"""
+
+# pyright: reportUnknownMemberType=false  # fastavro's stubs leave its file argument's type open.
+
+from __future__ import annotations
+
+import struct
+from dataclasses import fields
+from functools import cache
+from io import BytesIO
+from typing import Any, cast
+
+import fastavro
+
+from runstream_schemas import frame, records
+from runstream_schemas.catalogue import Catalogue, bundled
+from runstream_schemas.errors import MalformedRecord
+
+PREFIX_BYTES = 5
+_PREFIX = struct.Struct(">bI")
+_TYPES: dict[str, type[records.Record]] = {
+    kind.__name__: kind
+    for kind in (
+        records.Run,
+        records.Writer,
+        records.MetricFrame,
+        records.Event,
+        records.Param,
+        records.Rule,
+        records.Schema,
+        records.Alert,
+        records.SummaryFrame,
+        records.DeadLetter,
+    )
+}
+
+
+@cache
+def _prefix_of(name: str) -> bytes:
+    return _PREFIX.pack(0, bundled().newest(name).schema_id)
+
+
+@cache
+def _fields_of(kind: type[records.Record]) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind))  # pyright: ignore[reportArgumentType]  # frames go another way
+
+
+def encode(record: records.Record) -> bytes:
+    """The record as bytes for a topic; raises MalformedRecord when a field does not fit its schema."""
+    kind = type(record)
+    if isinstance(record, records.MetricFrame):
+        return _prefix_of("MetricFrame") + frame.encode(record)
+    out = BytesIO()
+    out.write(_prefix_of(kind.__name__))
+    datum = {name: getattr(record, name) for name in _fields_of(kind)}
+    try:
+        fastavro.schemaless_writer(out, bundled().newest(kind.__name__).parsed, datum)
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise MalformedRecord(f"a field of {kind.__name__} does not fit its Avro schema: {error}") from error
+    return out.getvalue()
+
+
+def schema_id_of(data: bytes) -> int:
+    """The schema id in a record's prefix; raises MalformedRecord when there is no such prefix."""
+    if len(data) < PREFIX_BYTES or data[0] != 0:
+        raise MalformedRecord(f"expected a record that begins with 00 and a 4-byte schema id, got {len(data)} bytes that do not")
+    return cast("int", _PREFIX.unpack_from(data)[1])
+
+
+def decode(data: bytes, catalogue: Catalogue | None = None) -> records.Record:
+    """The record in `data`. Arrays of a frame are views of `data` where they can be.
+
+    Raises:
+        MalformedRecord: the bytes are no such record; nothing was read past their end.
+        UnknownSchema: the prefix's id is not in `catalogue` (the bundled one if None).
+    """
+    wanted = schema_id_of(data)
+    entry = (catalogue or bundled()).by_id(wanted)
+    kind = _TYPES.get(entry.name)
+    if kind is None:
+        raise MalformedRecord(f"schema {entry.name} v{entry.version} is no record type that this reader knows", wanted)
+    newest = bundled().newest(entry.name)
+    try:
+        if kind is records.MetricFrame and entry.schema_id == newest.schema_id:
+            return frame.decode(data, PREFIX_BYTES)
+        body = BytesIO(data)
+        body.seek(PREFIX_BYTES)
+        datum = cast("dict[str, Any]", fastavro.schemaless_reader(body, entry.parsed, newest.parsed))
+        if body.tell() != len(data):
+            raise MalformedRecord(f"{entry.name} ends after {body.tell()} bytes, but {len(data)} came")
+        if kind is records.MetricFrame:
+            return frame.from_datum(datum)
+        return kind(**datum)
+    except MalformedRecord as error:
+        raise MalformedRecord(str(error), wanted) from error
+    except Exception as error:
+        raise MalformedRecord(f"{entry.name} does not decode: {type(error).__name__}", wanted) from error
