@@ -1,0 +1,169 @@
+"""The bytes of a journal, version 1: what writer and reader agree on; `docs/journal.md` says it for people.
+
+A writer owns one folder, `w-<16 hex digits of the writer>`:
+
+    writer.json    who writes: the identity that goes into every frame (JSON, never changed)
+    lock           the writer's process holds a POSIX lock on it while it lives
+    00000001.seg   segments, in order; removed once everything in them is acknowledged
+    ack            what the shipper has had acknowledged (two slots, written in turn)
+    end.json       how the writer ended, once it has
+
+A segment is a 64-byte header, then rows one after the other, then zeros. A row is its body's length and CRC-32, and the body: a fixed head and a payload. The payload of a
+`METRICS` row is its values as little-endian doubles, of every other kind JSON. Rows begin at multiples of 8 bytes. A length of zero ends what has been written so far;
+a checksum that does not fit ends it too, since the store may not be complete.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any
+
+VERSION = 1
+SEGMENT_MAGIC = b"RSJ1"
+HEADER_BYTES = 64
+# magic, version, segment number, writer, first seq, points before the segment; then the CRC-32 of these
+SEGMENT_HEADER = struct.Struct("<4sIQQQQ")
+SEGMENT_HEADER_CRC = struct.Struct("<I")
+# length of the body, CRC-32 of the body
+ROW_LEAD = struct.Struct("<II")
+LEAD_BYTES = ROW_LEAD.size
+# kind, flags, reserved, key set, seq, step, points of the writer up to and with this row, time in seconds
+ROW_HEAD_FORMAT = "BBHIQqQd"
+ROW_HEAD = struct.Struct("<" + ROW_HEAD_FORMAT)
+HEAD_BYTES = ROW_HEAD.size
+ACK_BYTES = 4096
+ACK_SLOT_BYTES = 128
+# generation, next seq, segment, offset, rows, points, rules, done; then the CRC-32 of these
+ACK_SLOT = struct.Struct("<QQQQQQQQ")
+
+
+class Kind(IntEnum):
+    """What a row holds. `KEY_SET` and `DROP` take no seq of their own: they carry the seq of the row that follows."""
+
+    METRICS = 1
+    KEY_SET = 2
+    DROP = 3
+    RUN = 4
+    EVENT = 5
+    PARAM = 6
+    RULE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who writes a journal: what frames and the writer's records need, fixed at its start. Times are epoch milliseconds."""
+
+    writer: int
+    run_id: str
+    project: str
+    kind: str
+    rank: int
+    local_rank: int
+    world_size: int
+    node: str
+    host: str
+    pid: int
+    attempt: str
+    started_ms: int
+    environment: dict[str, str]
+
+    def to_json(self) -> str:
+        """The identity as JSON text."""
+        return json.dumps({"version": VERSION} | asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Identity:
+        """The identity in JSON text; raises ValueError or TypeError for anything else."""
+        fields: dict[str, Any] = json.loads(text)
+        version = fields.pop("version", None)
+        if version != VERSION:
+            raise ValueError(f"expected a journal of version {VERSION}, got {version!r}")
+        return Identity(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a writer ended: its state, why, and its own count of what it logged."""
+
+    state: str
+    reason: str
+    next_seq: int
+    points: int
+
+    def to_json(self) -> str:
+        """The end as JSON text."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> End:
+        """The end in JSON text; raises ValueError or TypeError for anything else."""
+        return End(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a journal: segment number and byte."""
+
+    segment: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """What has been acknowledged: every seq below `next_seq`, the rows and points and rules among them, and where to read on. `done` once the writer's last state is stored."""
+
+    generation: int = 0
+    next_seq: int = 0
+    position: Position = Position(1, HEADER_BYTES)
+    rows: int = 0
+    points: int = 0
+    rules: int = 0
+    done: bool = False
+
+    def pack(self) -> bytes:
+        """The bytes of a slot."""
+        raw = ACK_SLOT.pack(self.generation, self.next_seq, self.position.segment, self.position.offset, self.rows, self.points, self.rules, int(self.done))
+        return raw + SEGMENT_HEADER_CRC.pack(zlib.crc32(raw))
+
+
+def read_ack(data: bytes) -> Ack:
+    """The newest whole slot of an `ack` file; the beginning where there is none."""
+    best = Ack()
+    for start in (0, ACK_SLOT_BYTES):
+        raw = data[start : start + ACK_SLOT.size]
+        crc = data[start + ACK_SLOT.size : start + ACK_SLOT.size + 4]
+        if len(crc) == 4 and SEGMENT_HEADER_CRC.unpack(crc)[0] == zlib.crc32(raw):
+            generation, next_seq, segment, offset, rows, points, rules, done = ACK_SLOT.unpack(raw)
+            if generation > best.generation:
+                best = Ack(generation, next_seq, Position(segment, offset), rows, points, rules, bool(done))
+    return best
+
+
+def segment_header(number: int, writer: int, first_seq: int, points: int) -> bytes:
+    """The header of a segment."""
+    raw = SEGMENT_HEADER.pack(SEGMENT_MAGIC, VERSION, number, writer, first_seq, points)
+    return raw + SEGMENT_HEADER_CRC.pack(zlib.crc32(raw))
+
+
+def header_fits(data: bytes, number: int, writer: int) -> bool:
+    """Whether these are the first bytes of that writer's segment of that number."""
+    raw = data[: SEGMENT_HEADER.size]
+    crc = data[SEGMENT_HEADER.size : SEGMENT_HEADER.size + 4]
+    if len(crc) != 4 or SEGMENT_HEADER_CRC.unpack(crc)[0] != zlib.crc32(raw):
+        return False
+    magic, version, segment, owner, _, _ = SEGMENT_HEADER.unpack(raw)
+    return (magic, version, segment, owner) == (SEGMENT_MAGIC, VERSION, number, writer)
+
+
+def segment_name(number: int) -> str:
+    """The file name of a segment."""
+    return f"{number:08d}.seg"
+
+
+def folder_name(writer: int) -> str:
+    """The folder name of a writer's journal."""
+    return f"w-{writer:016x}"

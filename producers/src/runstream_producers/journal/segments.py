@@ -1,0 +1,141 @@
+"""A writer's journal folder: making it, adding segments, the lock that tells whether its process lives.
+
+Every segment is allocated before it is mapped, since a store into a mapping whose file system is full would be SIGBUS and kill training.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from pathlib import Path
+
+from runstream_producers.errors import JournalError
+from runstream_producers.journal import format as fmt
+
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "lustre", "cifs", "smb3", "smbfs", "ceph", "fuse.sshfs", "gpfs", "beegfs", "afs", "9p", "fuse.glusterfs", "fuse.ceph"}
+)
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """The type of the file system that holds a path, by the text of /proc/mounts; empty where it does not say."""
+    best, found = "", ""
+    target = str(path)
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) > 2:
+            point = fields[1].replace("\\040", " ")
+            inside = target == point or target.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):
+                best, found = point, fields[2]
+    return found
+
+
+def check_local(folder: Path) -> None:
+    """Raises JournalError where a folder is on a network file system, on which mapped files are neither safe nor fast."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # Not Linux: nothing says what the folder is on.
+    kind = file_system_of(folder.resolve(), mounts)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise JournalError(f"journals must be on node-local storage, but {folder} is on {kind}: set RUNSTREAM_JOURNAL_DIR to a local folder", str(folder))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small file so that a reader sees all of it or none of it."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def allocate(path: Path, size: int) -> None:
+    """Makes a file of zeros whose blocks are really there; raises OSError when they are not to be had."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def map_file(path: Path, *, write: bool) -> mmap.mmap:
+    """Maps a whole file, shared."""
+    descriptor = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
+    try:
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
+
+
+class Folder:
+    """The folder of a writer that this process is."""
+
+    def __init__(self, base: Path, identity: fmt.Identity) -> None:
+        """Makes the folder under another name and moves it into place, so that a shipper never sees half of it.
+
+        Raises:
+            JournalError: the folder is on a network file system.
+            OSError: it cannot be made.
+        """
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_local(base)
+        self.path = base / fmt.folder_name(identity.writer)
+        self._writer = identity.writer
+        making = base / f".{fmt.folder_name(identity.writer)}"
+        making.mkdir(mode=0o700)
+        write_whole(making / "writer.json", identity.to_json())
+        allocate(making / "ack", fmt.ACK_BYTES)
+        self._lock = os.open(making / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # A POSIX lock, not flock: it belongs to the process alone, so a forked child does not keep it alive after its parent.
+        fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        making.rename(self.path)
+
+    def add_segment(self, number: int, size: int, first_seq: int, points: int) -> mmap.mmap:
+        """Allocates, maps and names the next segment; raises OSError when there is no room."""
+        path = self.path / fmt.segment_name(number)
+        part = path.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        allocate(part, size)
+        mapped = map_file(part, write=True)
+        header = fmt.segment_header(number, self._writer, first_seq, points)
+        mapped[: len(header)] = header
+        part.rename(path)
+        return mapped
+
+    def segments_bytes(self) -> int:
+        """Bytes of the segments that have not been removed yet."""
+        return sum(entry.stat().st_size for entry in os.scandir(self.path) if entry.name.endswith(".seg"))
+
+    def end(self, end: fmt.End) -> None:
+        """Says how the writer ended and gives up the lock."""
+        write_whole(self.path / "end.json", end.to_json())
+        self.close()
+
+    def close(self) -> None:
+        """Gives up the lock."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def forget(self) -> None:
+        """Called in a forked child: the lock is the parent's, and closing our copy of the descriptor leaves it alone."""
+        self.close()
+
+
+def lives(folder: Path) -> bool:
+    """Whether the process that writes a folder still holds its lock. Wrong for the calling process's own folders: POSIX locks never exclude their owner."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
