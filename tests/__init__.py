@@ -1,0 +1,1 @@
+"""Tests of Runstream; the folders below mirror the workspace."""

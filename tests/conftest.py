@@ -1,0 +1,48 @@
+"""Services for the tests: a real broker and a real ClickHouse engine, each started once a session when first asked for.
+
+Tests that use them carry `@pytest.mark.stack`, give topics random prefixes and tables random databases, and so do not meet.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runstream_local.kafka import is_healthy
+from runstream_local.kafka_jars import ensure_jars
+from runstream_local.ports import HOST, choose_port
+from runstream_local.processes import start_child, stop_child
+
+START_TIMEOUT_S = 60.0
+
+
+def wait_until_healthy(child: subprocess.Popen[bytes], log: Path, probe: Callable[[], bool]) -> None:
+    """Waits for `probe`; fails the asking test with the service's own words when it ended or the time is up."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not probe():
+        if child.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"{log.stem} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of an Apache Kafka broker that lives as long as the test session."""
+    ensure_jars()
+    folder = tmp_path_factory.mktemp("kafka")
+    port = choose_port()
+    controller_port = choose_port(avoid=frozenset({port}))
+    argv = [sys.executable, "-m", "runstream_local.kafka", "--data", str(folder)]
+    argv += ["--port", str(port), "--controller-port", str(controller_port)]
+    log = folder / "kafka.log"
+    child = start_child(argv, log=log)
+    try:
+        wait_until_healthy(child, log, lambda: is_healthy(f"{HOST}:{port}"))
+        yield f"{HOST}:{port}"
+    finally:
+        stop_child(child, timeout_s=10)
