@@ -15,7 +15,7 @@ from typing import Any
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from runstream_schemas.errors import UnknownSchema
+from runstream_schemas.errors import MalformedRecord, UnknownSchema
 
 Parsed = Any  # fastavro's parsed schema: a dictionary of its own making
 
@@ -38,9 +38,12 @@ class Entry:
 
 
 def entry(name: str, version: int, text: str) -> Entry:
-    """Makes an entry from Avro schema text."""
-    schema = json.loads(text)
-    return Entry(schema_id(schema), name, version, text, fastavro.parse_schema(schema, named_schemas={}))
+    """Makes an entry from Avro schema text; raises MalformedRecord when the text is no Avro schema."""
+    try:
+        schema = json.loads(text)
+        return Entry(schema_id(schema), name, version, text, fastavro.parse_schema(schema, named_schemas={}))
+    except Exception as error:  # fastavro raises whatever comes, KeyError and AttributeError included.
+        raise MalformedRecord(f"the schema text of {name} v{version} is no Avro schema: {type(error).__name__}") from error
 
 
 class Catalogue:
@@ -53,9 +56,11 @@ class Catalogue:
             self.add(one)
 
     def add(self, one: Entry) -> None:
-        """Adds an entry; raises ValueError when another schema has its id."""
+        """Adds an entry; what is known stays when it comes again, and ValueError is raised when another schema has its id."""
         known = self._by_id.get(one.schema_id)
-        if known is not None and (known.name, known.version) != (one.name, one.version):
+        if known is not None:
+            if (known.name, known.version) == (one.name, one.version):
+                return
             raise ValueError(
                 f"schema id {one.schema_id} of {one.name} v{one.version} is taken by {known.name} v{known.version}: change a field's name to move it"
             )

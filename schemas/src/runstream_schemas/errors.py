@@ -1,8 +1,9 @@
-"""What can be wrong with a record.
+"""What can be wrong with a record or a setting.
 
 SchemasError
 ├── MalformedRecord   the bytes are not what their schema says; the record is set aside
-└── UnknownSchema     the id in the prefix is not known yet; a reader waits (bounded) for the schema topic
+├── UnknownSchema     the id in the prefix is not known yet; a reader waits (bounded) for the schema topic
+└── SettingsError     (in `settings`) a setting is unknown or does not fit; the process says so and ends
 """
 
 

@@ -1,15 +1,16 @@
 """The packed codec of `MetricFrame`: standard Avro, written and read at the speed of memory.
 
-Avro's binary `array<double>` is a count, the little-endian doubles and a zero, so a whole matrix is one copy to write and one view to read. The key list of a group is
-written as a block with a negative count, which Avro follows by the block's size in bytes: a reader that has met those bytes before takes the names from a memo.
-Any Avro tool reads what this writes, and this reads what any Avro tool writes, arrays in several blocks included; fastavro is the oracle in the tests.
-Every count is checked against the bytes that are there before anything is allocated.
+Avro's binary `array<double>` is a count, the little-endian doubles and a zero, so a whole matrix is one copy to write and one view to read. The key list of a
+group is written as a block with a negative count, which Avro follows by the block's size in bytes: a reader that does not want the names can skip them, and one
+that has met them before finds them in a memo. Any Avro tool reads what this writes, and this reads what any Avro tool writes, arrays in several blocks included;
+fastavro is the oracle in the tests. Every count is checked against the bytes that are there before anything is allocated. Groups without rows say nothing and are left
+out, in writing and in reading.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -17,29 +18,66 @@ from runstream_schemas.errors import MalformedRecord
 from runstream_schemas.records import MetricFrame, MetricGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     Longs = NDArray[np.int64]
     Doubles = NDArray[np.float64]
     Head = tuple[str, int, int, str, int, str]
+    Names = tuple[str, str, tuple[str, ...]]
 
 _VARINT_BYTES_MAX = 10
-_EXACT_MAX = 1 << 53  # Whole numbers up to here are exact as doubles.
-_MEMO_ENTRIES_MAX = 4096  # A memo that is full is emptied: a bound on memory that costs one slow read a name list.
-_HEAD_MEMO_BYTES = 46  # A UUID with its length and 9 bytes of the writer: what tells one frame head from another.
+_INT_END = 1 << 31
+_LONG_END = 1 << 63
+_EXACT_END = float(1 << 53)  # Below it a double is the whole number that it was made from; 2^53 itself may have been 2^53 + 1.
+_GROUP_BYTES_MIN = 8  # Two empty texts and six empty arrays.
+_MEMO_ENTRIES_MAX = 4096
+_MEMO_BYTES_MAX = 16 << 20  # Of encoded bytes; the names that they stand for take a few times as much.
+_HEAD_MARK_BYTES = 46  # A UUID with its length and 9 bytes of the writer: what tells one frame head from another.
+_NAMES_MARK_BYTES = 64  # Context, subject, number and size of the names and the first of them: what mostly tells one list from another.
 _NONE = b"\x00"
+_F8 = np.dtype("<f8")
+_I8 = np.dtype(np.int64)
 
-_key_memo: dict[bytes, tuple[str, ...]] = {}
-_head_memo: dict[bytes, tuple[bytes, Head]] = {}
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class _Memo(Generic[Key, Value]):
+    """What was written or read before, within a bound on entries and bytes: a memo that is full is emptied, which costs one slow pass each."""
+
+    __slots__ = ("_bytes", "_entries", "get")
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, Value] = {}
+        self._bytes = 0
+        self.get: Callable[[Key], Value | None] = self._entries.get
+
+    def put(self, key: Key, value: Value, size: int) -> None:
+        if size > _MEMO_BYTES_MAX >> 2:
+            return
+        if self._bytes + size > _MEMO_BYTES_MAX or len(self._entries) >= _MEMO_ENTRIES_MAX:
+            self._entries.clear()
+            self._bytes = 0
+        self._entries[key] = value
+        self._bytes += size
+
+
+_head_out: _Memo[Head, bytes] = _Memo()
+_names_out: _Memo[Names, bytes] = _Memo()
+_head_in: _Memo[bytes, tuple[bytes, Head]] = _Memo()
+_names_in: _Memo[bytes, tuple[bytes, Names]] = _Memo()
 
 
 def _long(value: int) -> bytes:
     """Avro's zigzag variable-length form of one integer."""
+    if 0 <= value < 64:
+        return bytes((value << 1,))
+    value = int(value)
+    if not -_LONG_END <= value < _LONG_END:
+        raise MalformedRecord(f"an integer of a frame must fit 64 bits, got {value}")
     rest = (value << 1) ^ (value >> 63)
-    if rest < 0x80:
-        return bytes((rest,))
     out = bytearray()
     while rest > 0x7F:
         out.append((rest & 0x7F) | 0x80)
@@ -48,65 +86,77 @@ def _long(value: int) -> bytes:
     return bytes(out)
 
 
+_count = lru_cache(maxsize=_MEMO_ENTRIES_MAX)(_long)
+
+
 def _text(value: str) -> bytes:
-    raw = value.encode()
+    try:
+        raw = value.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedRecord("a text of a frame has half a surrogate pair, which UTF-8 cannot hold") from error
     return _long(len(raw)) + raw
 
 
-@lru_cache(maxsize=_MEMO_ENTRIES_MAX)
-def _head_bytes(run_id: str, writer: int, started: int, attempt: str, rank: int, node: str) -> bytes:
-    return b"".join((_text(run_id), _long(writer), _long(started), _text(attempt), _long(rank), _text(node)))
+def _head_bytes(head: Head) -> bytes:
+    run_id, writer, started, attempt, rank, node = head
+    out = b"".join((_text(run_id), _long(writer), _long(started), _text(attempt), _long(rank), _text(node)))
+    _head_out.put(head, out, len(out))
+    return out
 
 
-@lru_cache(maxsize=_MEMO_ENTRIES_MAX)
-def _names_bytes(context: str, subject: str, keys: tuple[str, ...]) -> bytes:
+def _names_bytes(names: Names) -> bytes:
     """Context, subject and key list; the list as one block with its size in bytes."""
-    if not keys:
-        return _text(context) + _text(subject) + _NONE
+    context, subject, keys = names
     block = b"".join(map(_text, keys))
-    return b"".join((_text(context), _text(subject), _long(-len(keys)), _long(len(block)), block, _NONE))
+    tail = (_long(-len(keys)), _long(len(block)), block, _NONE) if keys else (_NONE,)
+    out = b"".join((_text(context), _text(subject), *tail))
+    _names_out.put(names, out, len(out))
+    return out
 
 
 def _group_parts(group: MetricGroup) -> list[bytes]:
-    rows = len(group.seqs)
+    names: Names = group[:3]
     values = group.values
-    if not (len(group.steps) == len(group.times) == rows and values.shape == (rows, len(group.keys))):
+    rows = len(group.seqs)
+    if not (group.seqs.shape == group.steps.shape == group.times.shape and values.shape == (rows, len(group.keys))):
         raise MalformedRecord(
             f"a group's shapes must agree: seqs {group.seqs.shape}, steps {group.steps.shape}, times {group.times.shape}, "
             f"values {values.shape}, keys ({len(group.keys)},)"
         )
-    parts = [_names_bytes(group.context, group.subject, group.keys)]
-    if not rows:
-        parts.append(b"\x00\x00\x00\x00\x00")
-        return parts
-    whole = np.empty((3, rows), dtype="<f8")
+    whole = np.empty((3, rows), _F8)
     whole[0], whole[1], whole[2] = group.seqs, group.steps, group.times
-    count = _long(rows)
+    count = _count(rows)
     raw = whole.tobytes()
     size = 8 * rows
-    parts += (count, raw[:size], _NONE, count, raw[size : 2 * size], _NONE, count, raw[2 * size :], _NONE)
+    parts = [_names_out.get(names) or _names_bytes(names), count, raw[:size], _NONE, count, raw[size : 2 * size], _NONE, count, raw[2 * size :], _NONE]
     if values.size:
-        parts += (_long(values.size), values.astype("<f8", copy=False).tobytes(), _NONE)
+        parts += (_count(values.size), values.astype(_F8, copy=False).tobytes(), _NONE)
     else:
         parts.append(_NONE)
-    if int(group.steps.min()) >= -_EXACT_MAX and int(group.steps.max()) <= _EXACT_MAX:
+    exact = np.abs(whole) < _EXACT_END
+    if _NONE not in exact.tobytes():  # The quickest `all` on the short arrays of a frame.
         parts.append(_NONE)
+    elif not exact[::2].all():
+        raise MalformedRecord("a group's seqs and times must be whole numbers below 2^53")
     else:
         parts += (count, *map(_long, group.steps.tolist()), _NONE)
     return parts
 
 
 def encode(frame: MetricFrame) -> bytes:
-    """The Avro body of a frame, without prefix; raises MalformedRecord when a group's shapes disagree."""
-    parts = [
-        _head_bytes(frame.run_id, frame.writer, frame.started, frame.attempt, frame.rank, frame.node),
-        _long(frame.first_seq),
-        _long(frame.next_seq),
-        _long(frame.rules_seen),
-    ]
-    if frame.groups:
-        parts.append(_long(len(frame.groups)))
-        for group in frame.groups:
+    """The Avro body of a frame, without prefix.
+
+    Raises:
+        MalformedRecord: a group's shapes disagree, or a number or text does not fit the schema.
+    """
+    if not (-_INT_END <= frame.rank < _INT_END and -_INT_END <= frame.rules_seen < _INT_END):
+        raise MalformedRecord(f"a frame's rank and rules_seen must fit 32 bits, got {frame.rank} and {frame.rules_seen}")
+    head: Head = frame[:6]
+    parts = [_head_out.get(head) or _head_bytes(head), _long(frame.first_seq), _long(frame.next_seq), _long(frame.rules_seen)]
+    groups = [group for group in frame.groups if len(group.seqs)]
+    if groups:
+        parts.append(_long(len(groups)))
+        for group in groups:
             parts += _group_parts(group)
     parts.append(_NONE)
     return b"".join(parts)
@@ -135,20 +185,31 @@ class _Reader:
                 self.at = at
                 return (value >> 1) ^ -(value & 1)
             shift += 7
-        raise MalformedRecord(f"expected an integer of at most 10 bytes at byte {self.at} of {end}")
+        raise MalformedRecord(f"expected an integer of at most 64 bits in at most 10 bytes at byte {self.at} of {end}")
 
     def block(self, item_bytes_min: int) -> tuple[int, int]:
-        """A block's number of items, checked against the bytes that are left, and its size in bytes where it says so, else -1."""
+        """A block's number of items, checked against the bytes that are left, and where it says to end, or -1 where it does not say."""
         count = self.long()
-        size = -1
+        if not count:
+            return 0, -1
+        stop = -1
+        room = self.end - self.at
         if count < 0:
             count = -count
             size = self.long()
-            if not 0 <= size <= self.end - self.at:
-                raise MalformedRecord(f"a block of {size} bytes cannot stand in the {self.end - self.at} bytes left")
-        if count * item_bytes_min > self.end - self.at:
-            raise MalformedRecord(f"a block of {count} items of at least {item_bytes_min} bytes cannot stand in the {self.end - self.at} bytes left")
-        return count, size
+            room = self.end - self.at
+            if not 0 <= size <= room:
+                raise MalformedRecord(f"a block of {size} bytes cannot stand in the {room} bytes left")
+            room = size
+            stop = self.at + size
+        if count * item_bytes_min > room:
+            raise MalformedRecord(f"a block of {count} items of at least {item_bytes_min} bytes cannot stand in {room} bytes")
+        return count, stop
+
+    def ends(self, stop: int) -> None:
+        """Refuses a block that holds other than the bytes it says: who skips it by its size would read another record."""
+        if self.at != stop and stop >= 0:
+            raise MalformedRecord(f"a block must end at byte {stop} by its size, and ends at {self.at}")
 
     def text(self) -> str:
         size = self.long()
@@ -161,62 +222,72 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise MalformedRecord(f"the text at byte {start} is not UTF-8") from error
 
-    def head(self) -> Head:
-        """Run, writer, start, attempt, rank and node: the same bytes in every frame of a writer, so they are read once."""
+    def recall(self, memo: _Memo[bytes, tuple[bytes, Value]], mark_bytes: int) -> Value | None:
+        """What these bytes were read as before, or None. The mark only finds the entry: all of its bytes are compared, and since
+        each text, number and list says where it ends, bytes that begin in the same way can be read in no other."""
         start = self.at
-        mark = self.data[start : start + _HEAD_MEMO_BYTES]
-        known = _head_memo.get(mark)
-        if known is not None and self.data.startswith(known[0], start):
-            self.at = start + len(known[0])
-            return known[1]
-        head = (self.text(), self.long(), self.long(), self.text(), self.long(), self.text())
-        if len(_head_memo) >= _MEMO_ENTRIES_MAX:
-            _head_memo.clear()
-        _head_memo[mark] = (self.data[start : self.at], head)
+        known = memo.get(self.data[start : start + mark_bytes])
+        if known is None or not self.data.startswith(known[0], start):
+            return None
+        self.at = start + len(known[0])
+        return known[1]
+
+    def head(self) -> Head:
+        """Run, writer, start, attempt, rank and node: the same bytes in every frame of a writer."""
+        start = self.at
+        head = self.recall(_head_in, _HEAD_MARK_BYTES)
+        if head is None:
+            head = (self.text(), self.long(), self.long(), self.text(), self.long(), self.text())
+            raw = self.data[start : self.at]
+            _head_in.put(self.data[start : start + _HEAD_MARK_BYTES], (raw, head), len(raw))
         return head
 
-    def names(self) -> tuple[str, ...]:
-        """A list of names in however many blocks; a sized block that was met before is not read again."""
-        out: tuple[str, ...] = ()
+    def names(self) -> Names:
+        """Context, subject and key list: the same bytes in every frame of a run."""
+        start = self.at
+        names = self.recall(_names_in, _NAMES_MARK_BYTES)
+        if names is None:
+            names = (self.text(), self.text(), self.keys())
+            raw = self.data[start : self.at]
+            _names_in.put(self.data[start : start + _NAMES_MARK_BYTES], (raw, names), len(raw))
+        return names
+
+    def keys(self) -> tuple[str, ...]:
+        """A list of texts in however many blocks."""
+        out: list[str] = []
         while True:
-            count, size = self.block(1)
-            if count == 0:
-                return out
-            if size < 0:
-                out += tuple(self.text() for _ in range(count))
-                continue
-            start = self.at
-            raw = self.data[start : start + size]
-            names = _key_memo.get(raw)
-            if names is None or len(names) != count:
-                names = tuple(self.text() for _ in range(count))
-                if self.at != start + size:
-                    raise MalformedRecord(f"a block of {size} bytes at byte {start} holds {self.at - start} bytes of names")
-                if len(_key_memo) >= _MEMO_ENTRIES_MAX:
-                    _key_memo.clear()
-                _key_memo[raw] = names
-            self.at = start + size
-            out = out + names if out else names
+            count, stop = self.block(1)
+            if not count:
+                return tuple(out)
+            out += [self.text() for _ in range(count)]
+            self.ends(stop)
 
     def longs(self) -> Longs:
         """An array of integers in however many blocks, one by one: only steps beyond 2^53 come this way."""
         out: list[int] = []
-        while count := self.block(1)[0]:
+        while True:
+            count, stop = self.block(1)
+            if not count:
+                return np.array(out, _I8)
             out += [self.long() for _ in range(count)]
-        return np.array(out, dtype=np.int64)
+            self.ends(stop)
 
     def doubles(self) -> Doubles:
         """An array of doubles in however many blocks: a view of the bytes where it is one."""
         blocks: list[Doubles] = []
-        while count := self.block(8)[0]:
-            blocks.append(np.frombuffer(self.data, dtype="<f8", count=count, offset=self.at))
+        while True:
+            count, stop = self.block(8)
+            if not count:
+                break
+            blocks.append(np.frombuffer(self.data, _F8, count, self.at))
             self.at += 8 * count
+            self.ends(stop)
         if len(blocks) == 1:
             return blocks[0]
-        return np.concatenate(blocks) if blocks else np.empty(0, dtype=np.float64)
+        return np.concatenate(blocks) if blocks else np.empty(0, _F8)
 
-    def rows(self) -> Longs:
-        """`seqs`, `steps` and `times` as int64[3, R]: one strided view where each is one plain block of R, the way this codec writes them."""
+    def rows(self) -> Doubles:
+        """`seqs`, `steps` and `times` as float64[3, R]: one strided view where each is one plain block of R, the way this codec writes them."""
         start = self.at
         rows = self.long()
         width = self.at - start
@@ -227,74 +298,99 @@ class _Reader:
             second, third = start + stride, start + 2 * stride
             if data.startswith(count, second) and data.startswith(count, third) and not (data[second - 1] or data[third - 1] or data[third + stride - 1]):
                 self.at = third + stride
-                return _whole(np.ndarray((3, rows), "<f8", data, start + width, (stride, 8)))
+                return np.ndarray((3, rows), _F8, data, start + width, (stride, 8))
         self.at = start
         seqs, steps, times = self.doubles(), self.doubles(), self.doubles()
         if not len(seqs) == len(steps) == len(times):
             raise MalformedRecord(f"a group of {len(seqs)} seqs has {len(steps)} steps and {len(times)} times")
-        return _whole(np.array((seqs, steps, times)))
+        return np.array((seqs, steps, times))
 
-    def group(self) -> MetricGroup:
-        context, subject, keys = self.text(), self.text(), self.names()
-        seqs, steps, times = self.rows()
+    def group(self) -> MetricGroup | None:
+        names = self.names()
+        rows = self.rows()
         values = self.doubles()
-        if self.at < self.end and self.data[self.at] == 0:
+        if self.at < self.end and not self.data[self.at]:
             self.at += 1
-        else:
-            steps = self.longs()
-        return _group(context, subject, keys, seqs, steps, times, values)
+            return _group(names, rows, None, values)
+        return _group(names, rows, self.longs(), values)
+
+    def groups(self) -> tuple[MetricGroup, ...]:
+        out: list[MetricGroup] = []
+        while True:
+            count, stop = self.block(_GROUP_BYTES_MIN)
+            if not count:
+                return tuple(out)
+            for _ in range(count):
+                group = self.group()
+                if group is not None:
+                    out.append(group)
+            self.ends(stop)
+
+    def frame(self) -> MetricFrame:
+        frame = MetricFrame(*self.head(), self.long(), self.long(), self.long(), self.groups())
+        if self.at != self.end:
+            raise MalformedRecord(f"the frame ends after {self.at} bytes, but {self.end} came")
+        return _checked(frame)
 
 
 def _whole(values: Doubles) -> Longs:
-    """Doubles that stand for whole numbers, as integers; raises MalformedRecord where one does not."""
-    with np.errstate(invalid="ignore"):
-        out = values.astype(np.int64)
-    if not (out == values).all():
+    """Doubles that stand for whole numbers, as integers; raises MalformedRecord where one does not. The caller silences numpy's word on invalid casts."""
+    out = values.astype(_I8)
+    # Looking for a zero byte is the quickest `not all` on the short arrays of a frame.
+    if _NONE in (out == values).tobytes():
         raise MalformedRecord("seqs, steps and times must be whole numbers that an int64 holds")
     return out
 
 
-def _group(context: str, subject: str, keys: tuple[str, ...], seqs: Longs, steps: Longs, times: Longs, values: Doubles) -> MetricGroup:
-    rows = len(seqs)
-    if not (len(steps) == len(times) == rows and values.size == rows * len(keys)):
-        raise MalformedRecord(f"a group of {rows} seqs and {len(keys)} keys has {len(steps)} steps, {len(times)} times and {values.size} values")
-    return MetricGroup(context, subject, keys, seqs, steps, times, values.reshape(rows, len(keys)))
+def _group(names: Names, rows: Doubles, exact: Longs | None, values: Doubles) -> MetricGroup | None:
+    """The group of what was read, its shapes checked; None where it has no rows."""
+    context, subject, keys = names
+    count = rows.shape[1]
+    if values.size != count * len(keys):
+        raise MalformedRecord(f"a group of {count} rows and {len(keys)} keys has {values.size} values")
+    if exact is None or not exact.size:
+        if not count:
+            return None
+        whole = _whole(rows)
+        seqs, steps, times = whole[0], whole[1], whole[2]
+    else:
+        if exact.size != count or not np.array_equal(exact.astype(_F8), rows[1]):
+            raise MalformedRecord("a group's steps_exact must be its steps again")
+        steps = exact
+        seqs, times = _whole(rows[::2])
+    return MetricGroup(context, subject, keys, seqs, steps, times, values.reshape(count, len(keys)))
 
 
 def decode(data: bytes, start: int = 0) -> MetricFrame:
     """The frame in an Avro body that begins at byte `start`; `values` are views of `data` and cannot be written to. Raises MalformedRecord."""
-    reader = _Reader(data, start)
-    head = reader.head()
-    first_seq, next_seq, rules_seen = reader.long(), reader.long(), reader.long()
-    groups: tuple[MetricGroup, ...] = ()
-    while count := reader.block(8)[0]:
-        groups += tuple([reader.group() for _ in range(count)])
-    if reader.at != reader.end:
-        raise MalformedRecord(f"the frame ends after {reader.at} bytes, but {reader.end} came")
-    return _checked(MetricFrame(*head, first_seq, next_seq, rules_seen, groups))
+    with np.errstate(invalid="ignore"):
+        return _Reader(data, start).frame()
 
 
 def _checked(frame: MetricFrame) -> MetricFrame:
     """Refuses what would break the account: seqs that do not rise, or lie out of the range that the frame speaks for."""
-    if not 0 <= frame.first_seq <= frame.next_seq:
-        raise MalformedRecord(f"a frame must account for seqs first_seq <= next_seq, got [{frame.first_seq}, {frame.next_seq})")
-    if not 0 <= frame.writer < 1 << 63:
+    first_seq, next_seq = frame.first_seq, frame.next_seq
+    if not 0 <= first_seq <= next_seq:
+        raise MalformedRecord(f"a frame must account for seqs first_seq <= next_seq, got [{first_seq}, {next_seq})")
+    if not 0 <= frame.writer < _LONG_END:
         raise MalformedRecord(f"a frame's writer must have 63 bits, got {frame.writer}")
+    if not (-_INT_END <= frame.rank < _INT_END and -_INT_END <= frame.rules_seen < _INT_END):
+        raise MalformedRecord(f"a frame's rank and rules_seen must fit 32 bits, got {frame.rank} and {frame.rules_seen}")
     for group in frame.groups:
         seqs = group.seqs
-        rising = len(seqs) < 2 or bool((seqs[1:] > seqs[:-1]).all())
-        if len(seqs) and not (rising and frame.first_seq <= seqs[0] and seqs[-1] < frame.next_seq):
-            raise MalformedRecord(f"a frame's seqs must rise within [{frame.first_seq}, {frame.next_seq})")
+        if not first_seq <= seqs[0] <= seqs[-1] < next_seq or _NONE in (seqs[1:] > seqs[:-1]).tobytes():
+            raise MalformedRecord(f"a frame's seqs must rise within [{first_seq}, {next_seq})")
     return frame
 
 
 def to_datum(frame: MetricFrame) -> dict[str, Any]:
     """The frame as the dictionary that general Avro libraries take."""
-    names = ("run_id", "writer", "started", "attempt", "rank", "node", "first_seq", "next_seq", "rules_seen")
     groups: list[dict[str, Any]] = []
     for group in frame.groups:
         steps: list[int] = group.steps.tolist()
-        exact = all(abs(step) <= _EXACT_MAX for step in steps)
+        if not steps:
+            continue
+        exact = all(abs(step) < _EXACT_END for step in steps)
         groups.append(
             {
                 "context": group.context,
@@ -307,19 +403,20 @@ def to_datum(frame: MetricFrame) -> dict[str, Any]:
                 "steps_exact": [] if exact else steps,
             }
         )
-    return {name: getattr(frame, name) for name in names} | {"groups": groups}
+    return frame._asdict() | {"groups": groups}
 
 
 def from_datum(datum: Mapping[str, Any]) -> MetricFrame:
     """The frame in a dictionary that a general Avro library read; raises MalformedRecord when its shapes disagree."""
     groups: list[MetricGroup] = []
-    for group in cast("list[dict[str, Any]]", datum["groups"]):
-        lengths = {len(group[name]) for name in ("seqs", "steps", "times")}
-        if len(lengths) != 1:
-            raise MalformedRecord("a group's seqs, steps and times must be of one length")
-        seqs, steps, times = _whole(np.array([group["seqs"], group["steps"], group["times"]], dtype=np.float64))
-        if group["steps_exact"]:
-            steps = np.array(group["steps_exact"], dtype=np.int64)
-        groups.append(_group(group["context"], group["subject"], tuple(group["keys"]), seqs, steps, times, np.array(group["values"], dtype=np.float64)))
+    with np.errstate(invalid="ignore"):
+        for one in cast("list[dict[str, Any]]", datum["groups"]):
+            if not len(one["seqs"]) == len(one["steps"]) == len(one["times"]):
+                raise MalformedRecord(f"a group of {len(one['seqs'])} seqs has {len(one['steps'])} steps and {len(one['times'])} times")
+            rows = np.array((one["seqs"], one["steps"], one["times"]), _F8)
+            exact = np.array(one["steps_exact"], _I8)
+            group = _group((one["context"], one["subject"], tuple(one["keys"])), rows, exact, np.array(one["values"], _F8))
+            if group is not None:
+                groups.append(group)
     rest = {name: value for name, value in datum.items() if name != "groups"}
     return _checked(MetricFrame(**rest, groups=tuple(groups)))

@@ -1,7 +1,7 @@
 """Every setting of Runstream in one place: name, type, default and one line of meaning.
 
-They come in one order: argument, environment (`RUNSTREAM_` and the name in capitals), file (`config.toml` in the home folder, or `RUNSTREAM_CONFIG`), the embedded
-stack that runs on the home folder (its `stack.json`), default. `load` builds the one frozen object that a process passes down.
+They come in one order: argument, environment (`RUNSTREAM_` and the name in capitals), file (`config.toml` in the home folder, or `RUNSTREAM_CONFIG`), the
+embedded stack that runs on the home folder (its `stack.json`), default. `load` builds the one frozen object that a process passes down.
 """
 
 from __future__ import annotations
@@ -16,26 +16,33 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from runstream_schemas.errors import SchemasError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "RUNSTREAM_"
+_ENVIRONMENT = "environment"
+# May carry passwords and tokens: neither printed with the settings nor repeated in an error.
+_SECRET = frozenset({"kafka_options", "clickhouse_url", "webhook", "notify"})
 
 
-class SettingsError(Exception):
+class SettingsError(SchemasError):
     """A setting is unknown or has a value that does not fit; the message is one sentence that names it. Commands print it and exit with 2."""
 
 
 class Settings(BaseModel):
     """The settings of one process; build it with `load`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: Path = Field(default=Path("~/.runstream"), description="folder of the embedded stack and of config.toml")
     config: Path | None = Field(default=None, description="settings file in TOML, instead of config.toml in the home folder")
     kafka: str = Field(default="127.0.0.1:9092", description="Kafka bootstrap servers, host:port, separated by commas", min_length=3)
     kafka_options: dict[str, str] = Field(
-        default_factory=dict, description="librdkafka options passed through, as key=value separated by semicolons (SASL, TLS ...)"
+        default_factory=dict,
+        description="librdkafka options passed through (SASL, TLS ...), as key=value separated by semicolons or as a JSON object",
+        repr=False,
     )
     topic_prefix: str = Field(default="runstream", description="what the names of all topics and consumer groups begin with", pattern=r"^[A-Za-z0-9._-]{1,80}$")
     partitions: int | None = Field(
@@ -48,6 +55,7 @@ class Settings(BaseModel):
         default="http://127.0.0.1:8123",
         description="ClickHouse's HTTP address, user and password included where needed",
         pattern=r"^https?://",
+        repr=False,
     )
     clickhouse_database: str = Field(default="runstream", description="database of the tables and views", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
     journal_dir: Path | None = Field(default=None, description="node-local folder of the journals; /var/tmp/runstream-UID unless set")
@@ -66,8 +74,8 @@ class Settings(BaseModel):
     )
     strict: bool = Field(default=False, description="raise on bad input instead of warning once; for tests")
     run_id: str | None = Field(default=None, description="run that every rank of a job joins")
-    webhook: str | None = Field(default=None, description="URL that the notifier posts alerts to", pattern=r"^https?://")
-    notify: str | None = Field(default=None, description="notification URLs of Apprise, separated by spaces")
+    webhook: str | None = Field(default=None, description="URL that the notifier posts alerts to", pattern=r"^https?://", repr=False)
+    notify: str | None = Field(default=None, description="notification URLs of Apprise, separated by spaces", repr=False)
     alert_late_s: float = Field(default=3600.0, description="age in seconds past which an alert is recorded as late and notifies nobody", gt=0)
     rules_wait: float = Field(default=10.0, description="seconds a processor holds a frame whose writer's rules have not all come", ge=0.0)
     sink_rows: int = Field(default=500_000, description="rows after which a sink inserts a chunk", ge=1)
@@ -87,18 +95,16 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
     Raises:
         SettingsError: a setting is unknown, or its value does not fit.
     """
-    environ = os.environ if environ is None else environ
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
-    from_environment = _environment(environ)
-    home = Path(str(given.get("home") or from_environment.get("home") or Settings.model_fields["home"].default)).expanduser()
-    config = given.get("config") or from_environment.get("config")
-    values: dict[str, object] = _stack(home)
-    places = dict.fromkeys(values, f"{home / 'stack.json'}")
-    for source, place in (
-        (_file(Path(str(config)) if config else home / "config.toml", required=config is not None), "file"),
-        (from_environment, "environment"),
-        (given, "argument"),
-    ):
+    from_environment = _environment(os.environ if environ is None else environ)
+    named = {**from_environment, **given}
+    config = named.get("config")
+    path = Path(str(config)) if config else _home(named) / "config.toml"
+    from_file = _file(path, required=bool(config))
+    home = _home({**from_file, **named})
+    values: dict[str, object] = {}
+    places: dict[str, str] = {}
+    for source, place in ((_stack(home), f"{home / 'stack.json'}"), (from_file, f"{path}"), (from_environment, _ENVIRONMENT), (given, "argument")):
         values |= source
         places |= dict.fromkeys(source, place)
     for name in values:
@@ -111,21 +117,32 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
         name = str(first["loc"][0])
         shown = _name_at(name, places.get(name, "default"))
         meaning = Settings.model_fields[name].description
-        raise SettingsError(f"{shown} ({meaning}) does not fit: {first['msg']}, got {first['input']!r}") from error
+        got = "" if name in _SECRET else f", got {first['input']!r}"
+        # The cause would show a secret's value in a traceback.
+        raise SettingsError(f"{shown} ({meaning}) does not fit: {first['msg']}{got}") from (None if name in _SECRET else error)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The variables that give a child process these settings, defaults left out."""
+    """The variables that give a child process these settings, whatever files it finds and wherever it stands; what is None is left out."""
     out: dict[str, str] = {}
-    for name, value in settings.model_dump(exclude_defaults=True).items():
-        if value is not None:
-            pairs = cast("dict[str, str]", value).items() if isinstance(value, dict) else None
-            out[PREFIX + name.upper()] = str(value) if pairs is None else ";".join(f"{key}={text}" for key, text in pairs)
+    for name in Settings.model_fields:
+        value: object = getattr(settings, name)
+        if name == "kafka_options":
+            if settings.kafka_options:
+                out[PREFIX + name.upper()] = json.dumps(settings.kafka_options)
+        elif isinstance(value, Path):
+            out[PREFIX + name.upper()] = str(value.expanduser().absolute())
+        elif value is not None:
+            out[PREFIX + name.upper()] = str(value)
     return out
 
 
+def _home(values: Mapping[str, object]) -> Path:
+    return Path(str(values.get("home") or Settings.model_fields["home"].default)).expanduser()
+
+
 def _name_at(name: str, place: str) -> str:
-    return PREFIX + name.upper() if place == "environment" else f"setting {name!r} ({place})"
+    return PREFIX + name.upper() if place == _ENVIRONMENT else f"setting {name!r} ({place})"
 
 
 def _unknown(name: str, place: str) -> str:
@@ -143,12 +160,17 @@ def _environment(environ: Mapping[str, str]) -> dict[str, object]:
     return out
 
 
-def _options(key: str, text: str) -> dict[str, str]:
-    out: dict[str, str] = {}
+def _options(key: str, text: str) -> dict[str, object]:
+    if text.lstrip().startswith("{"):
+        try:
+            return cast("dict[str, object]", json.loads(text))
+        except ValueError:
+            raise SettingsError(f"{key} begins like a JSON object and is none: check its quotes and braces") from None
+    out: dict[str, object] = {}
     for part in filter(None, (one.strip() for one in text.split(";"))):
         name, equals, value = part.partition("=")
         if not equals:
-            raise SettingsError(f"{key} must be key=value pairs separated by semicolons, got {name!r} without a value")
+            raise SettingsError(f"{key} must be key=value pairs separated by semicolons, and one of them has no =")
         out[name.strip()] = value.strip()
     return out
 
@@ -159,9 +181,9 @@ def _file(path: Path, *, required: bool) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if required:
-            raise SettingsError(f"{PREFIX}CONFIG names a settings file that is not there: {path}") from None
+            raise SettingsError(f"setting 'config' ({PREFIX}CONFIG) names a settings file that is not there: {path}") from None
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"the settings file {path} cannot be read as TOML: {error}") from error
 
 
@@ -171,5 +193,5 @@ def _stack(home: Path) -> dict[str, object]:
         stack = cast("dict[str, Any]", json.loads((home / "stack.json").read_text(encoding="utf-8")))
         os.kill(int(stack["supervisor"]), 0)
         return dict(stack["settings"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return {}

@@ -1,7 +1,7 @@
 """One description a topic: what it carries, who writes and reads it, how it is keyed, kept and split.
 
-The names begin with a prefix that a deployment may choose (`runstream` unless set). Partition counts are fixed when a topic is created, since state is partitioned
-with it. Creating topics is `runstream_producers.topics`' work.
+The names begin with a prefix that a deployment may choose (`runstream` unless set). Partition counts are fixed when a topic is created, since state is
+partitioned with it. Creating topics is `runstream_producers.topics`' work.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Topic:
 
     def config(self) -> dict[str, str]:
         """The topic's settings in Kafka's words."""
-        settings = {"cleanup.policy": "compact" if self.compacted else "delete", "max.message.bytes": str(MESSAGE_BYTES_MAX)}
+        bytes_max = DEAD_LETTER_BYTES_MAX if self.name == "dead-letter" else MESSAGE_BYTES_MAX
+        settings = {"cleanup.policy": "compact" if self.compacted else "delete", "max.message.bytes": str(bytes_max)}
         if not self.compacted:
             settings["retention.ms"] = str(self.retention_ms)
         return settings
@@ -42,6 +43,8 @@ class Topic:
 
 # Frames are cut well below this; it leaves room for one row of 100,000 names, which cannot be cut.
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+# A dead letter carries a whole record and says where it was: the greatest record must fit, or a bad one of that size would stop its reader.
+DEAD_LETTER_BYTES_MAX = MESSAGE_BYTES_MAX + 64 * 1024
 
 _SHIPPER = ("shipper",)
 TOPICS: dict[Name, Topic] = {

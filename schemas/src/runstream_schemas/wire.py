@@ -1,23 +1,29 @@
 """Records to bytes and back: the Confluent prefix (`00`, 4-byte big-endian schema id), then the Avro body.
 
-`MetricFrame` goes through the packed codec of `frame`, everything else through fastavro. A reader decodes with the writer's schema and resolves to the newest.
+`MetricFrame` goes through the packed codec of `frame`, everything else through fastavro. A reader decodes with the writer's schema and resolves to the newest;
+arrays come back as tuples, so that a record equals the one that was written.
 """
 
-# pyright: reportUnknownMemberType=false  # fastavro's stubs leave its file argument's type open.
+# fastavro's stubs leave its file argument's type open.
+# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import fields
 from functools import cache
 from io import BytesIO
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import fastavro
 
 from runstream_schemas import frame, records
 from runstream_schemas.catalogue import Catalogue, bundled
 from runstream_schemas.errors import MalformedRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX_BYTES = 5
 _PREFIX = struct.Struct(">bI")
@@ -37,6 +43,8 @@ _TYPES: dict[str, type[records.Record]] = {
     )
 }
 
+_SUMMARY_COLUMNS = tuple(one.name for one in fields(records.SummaryFrame) if one.type.startswith("Sequence"))
+
 
 @cache
 def _prefix_of(name: str) -> bytes:
@@ -48,6 +56,20 @@ def _fields_of(kind: type[records.Record]) -> tuple[str, ...]:
     return tuple(one.name for one in fields(kind))  # pyright: ignore[reportArgumentType]  # frames go another way
 
 
+@cache
+def _ints_of(name: str) -> tuple[str, ...]:
+    """The fields of 32 bits, which fastavro writes and reads without looking at their size."""
+    declared = json.loads(bundled().newest(name).text)["fields"]
+    return tuple(field["name"] for field in declared if "int" in (field["type"] if isinstance(field["type"], list) else [field["type"]]))
+
+
+def _check_ints(name: str, datum: Mapping[str, Any]) -> None:
+    for field in _ints_of(name):
+        value = datum[field]
+        if value is not None and not -(1 << 31) <= value < 1 << 31:
+            raise MalformedRecord(f"{name}.{field} must fit 32 bits, got {value}")
+
+
 def encode(record: records.Record) -> bytes:
     """The record as bytes for a topic; raises MalformedRecord when a field does not fit its schema."""
     kind = type(record)
@@ -57,6 +79,7 @@ def encode(record: records.Record) -> bytes:
     out.write(_prefix_of(kind.__name__))
     datum = {name: getattr(record, name) for name in _fields_of(kind)}
     try:
+        _check_ints(kind.__name__, datum)
         fastavro.schemaless_writer(out, bundled().newest(kind.__name__).parsed, datum)
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise MalformedRecord(f"a field of {kind.__name__} does not fit its Avro schema: {error}") from error
@@ -93,6 +116,12 @@ def decode(data: bytes, catalogue: Catalogue | None = None) -> records.Record:
             raise MalformedRecord(f"{entry.name} ends after {body.tell()} bytes, but {len(data)} came")
         if kind is records.MetricFrame:
             return frame.from_datum(datum)
+        _check_ints(entry.name, datum)
+        for name, value in datum.items():
+            if isinstance(value, list):
+                datum[name] = tuple(cast("list[Any]", value))
+        if kind is records.SummaryFrame and len({len(datum[name]) for name in _SUMMARY_COLUMNS}) > 1:
+            raise MalformedRecord("the columns of a SummaryFrame must be of one length")
         return kind(**datum)
     except MalformedRecord as error:
         raise MalformedRecord(str(error), wanted) from error
