@@ -1,1 +1,31 @@
-"""Experiment telemetry that training cannot feel and cannot lose."""
+"""Experiment telemetry that training cannot feel and cannot lose.
+
+import runstream
+
+with runstream.init(project="digits", name="baseline") as run:
+    run.log({"loss": 0.5}, step=1)
+"""
+
+from runstream._init import init
+from runstream._module import alert_on, current, finish, log, log_event, log_params
+from runstream._run import Run
+from runstream._types import Context, Event, EventSource, Finished
+from runstream_producers.errors import StrictError
+from runstream_schemas.settings import SettingsError
+
+__all__ = [
+    "Context",
+    "Event",
+    "EventSource",
+    "Finished",
+    "Run",
+    "SettingsError",
+    "StrictError",
+    "alert_on",
+    "current",
+    "finish",
+    "init",
+    "log",
+    "log_event",
+    "log_params",
+]

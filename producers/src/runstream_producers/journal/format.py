@@ -87,12 +87,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a writer ended: its state, why, and its own count of what it logged."""
+    """How a writer ended: its state, why, and its own count of what it logged and dropped (points by reason)."""
 
     state: str
     reason: str
     next_seq: int
     points: int
+    dropped: dict[str, int]
 
     def to_json(self) -> str:
         """The end as JSON text."""

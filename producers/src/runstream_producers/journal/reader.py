@@ -58,7 +58,7 @@ class Reader:
         self._segment = _Segment(0, None, 0)
 
     def definitions(self) -> Iterator[Row]:
-        """The key sets that stand before the position in its segment: a reader that begins in the middle needs them."""
+        """The key sets and drop counts that stand before the position in its segment: a reader that begins in the middle needs them."""
         end = self._at.offset
         data = self._open(self._at.segment)
         offset = fmt.HEADER_BYTES
@@ -67,7 +67,7 @@ class Reader:
             if found is None:
                 return
             row, offset = found
-            if row.kind == fmt.Kind.KEY_SET:
+            if row.kind in (fmt.Kind.KEY_SET, fmt.Kind.DROP):
                 yield row
 
     def rows(self, bytes_max: int) -> Iterator[Row]:

@@ -126,10 +126,10 @@ class Folder:
         self.close()
 
 
-def lives(folder: Path) -> bool:
-    """Whether the process that writes a folder still holds its lock. Wrong for the calling process's own folders: POSIX locks never exclude their owner."""
+def locked(path: Path) -> bool:
+    """Whether another process holds the POSIX lock on a file. Never ask about a file that this process itself has locked: closing it would give up that lock."""
     try:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -80,7 +80,8 @@ def number_of(value: Any) -> float | None:
 def step_of(step: Any) -> int | None:
     """The step as an integer of 64 bits; None where it is none. Whole floats count."""
     try:
-        number = int(step) if isinstance(step, float) and step.is_integer() else operator.index(step)
+        whole: Any = int(step) if isinstance(step, float) and step.is_integer() else step
+        number = operator.index(whole)
     except TypeError:
         item = getattr(step, "item", None)
         if item is None:

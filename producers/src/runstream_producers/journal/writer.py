@@ -80,7 +80,7 @@ class JournalWriter:
         self.seq = 0
         self.points = 0
         self.dropped: dict[str, int] = {}
-        self._unwritten_drops: dict[str, list[int]] = {}
+        self._drops_told = True
         self._number = 0
         self._offset = self._end = 0
         self._full_until = 0.0
@@ -107,8 +107,8 @@ class JournalWriter:
                 try:
                     # sum() adds plain floats and ints in C; whatever else is among them makes its result another type, or raises.
                     total = type(sum(numbers))
-                except Exception:
-                    total = None  # The values are the user's objects and may raise anything.
+                except Exception:  # noqa: BLE001 - the values are the user's objects and may raise anything
+                    total = None
                 if plan is None or type(number) is not int or time is not None or (total is not float and total is not int):
                     self._log_slowly(scope, data, step, time)
                 else:
@@ -282,18 +282,15 @@ class JournalWriter:
 
     def _drop(self, reason: str, points: int) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + points
-        count = self._unwritten_drops.setdefault(reason, [0, 0])
-        count[0] += 1
-        count[1] += points
+        self._drops_told = False
 
     def _write_drops(self) -> None:
-        for reason, (rows, points) in list(self._unwritten_drops.items()):
-            if self._append(fmt.Kind.DROP, {"reason": reason, "rows": rows, "points": points}):
-                del self._unwritten_drops[reason]
+        """Writes the counts so far; each such row holds all of them, and each segment begins with one, so that a reader that begins anywhere knows them."""
+        self._drops_told = not self.dropped or self._append(fmt.Kind.DROP, self.dropped)
 
     def flush_drops(self) -> None:
         """Writes down what was dropped since the last call, so that the account carries it."""
-        if self._unwritten_drops:
+        if not self._drops_told:
             with self._lock:
                 if not self._inside and self.pid == os.getpid() and not self._closed:
                     self._write_drops()
@@ -311,7 +308,7 @@ class JournalWriter:
             self._closed = True
             self._end = self._offset = 0
             try:
-                self.folder.end(fmt.End(state, reason, self.seq, self.points))
+                self.folder.end(fmt.End(state, reason, self.seq, self.points, self.dropped))
             except OSError as error:
                 self.folder.close()
                 self._report("end", f"the end of the journal in {self.folder.path} could not be written ({error.strerror}): its run will read as crashed")

@@ -1,0 +1,325 @@
+"""The node agent: a process beside the ranks that ships their journals, samples hardware and writes heartbeats.
+
+One agent owns one journal folder (a POSIX lock says so), however many ranks start at once. It ends itself once nothing has been left to ship for a while; whoever logs next
+starts another. `python -m runstream_producers.agent --folder DIR` is how the SDK starts it, with its settings in the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runstream_producers.journal import format as fmt
+from runstream_producers.journal.segments import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runstream_producers.hardware import Sampler
+    from runstream_producers.journal.writer import JournalWriter
+    from runstream_producers.kafka import Sender
+    from runstream_producers.shipper import Shipment
+    from runstream_schemas.settings import Settings
+
+_log = logging.getLogger("runstream.agent")
+
+LOCK_NAME = "agent.lock"
+LOOP_S = 0.02  # How long the loop waits for answers when there is nothing to send.
+SCAN_S = 0.25  # How often the folder is searched for new journals and the writers' locks are tried.
+CRASHED = "its process ended without a word"
+
+
+def take_lock(folder: Path) -> int | None:
+    """The agent's lock on a folder as a descriptor; None where another agent has it. Tried for a moment, since a rank may be trying it, too."""
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for _ in range(10):
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.03)
+        else:
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+@dataclass(slots=True)
+class _Hand:
+    """What the agent has in hand of one writer. `own` marks the agent's own journals of hardware readings."""
+
+    shipment: Shipment
+    own: bool
+    alive: bool = True
+    end: fmt.End | None = None
+    heartbeat_at: float = 0.0
+    final: str = ""  # "", then "sent", then "stored" or "failed"
+
+
+@dataclass(slots=True)
+class _Hardware:
+    writer: JournalWriter
+    next_at: float
+
+
+class Agent:
+    """The loop of one agent over one folder."""
+
+    def __init__(self, folder: Path, settings: Settings, sender: Sender, sampler: Sampler | None) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._sender = sender
+        self._sampler = sampler
+        self._hands: dict[str, _Hand] = {}
+        self._hardware: dict[str, _Hardware] = {}
+        self._broken: set[str] = set()
+        self._busy_at = time.monotonic()
+        self._scan_at = 0.0
+        self._ship_at = 0.0
+        self.stopping = False
+
+    def run(self) -> None:
+        """Works until told to stop, or until nothing has been left to do for `agent_idle_timeout` seconds."""
+        self._publish_schemas()
+        while not self.stopping:
+            now = time.monotonic()
+            self.step(now)
+            if now - self._busy_at > self._settings.agent_idle_timeout:
+                return
+            self._sender.poll(LOOP_S)
+
+    def step(self, now: float) -> None:
+        """One round: look for journals, sample, ship, tell."""
+        if now >= self._scan_at:
+            self._scan_at = now + SCAN_S
+            self._scan()
+            self._sample(now)
+        if self._hands:
+            self._busy_at = now
+        urgent = any(hand.end is not None or not hand.alive for hand in self._hands.values())
+        if now >= self._ship_at or urgent:
+            self._ship_at = now + self._settings.batch_interval
+            for name, hand in list(self._hands.items()):
+                self._serve(name, hand, now)
+        else:
+            for hand in self._hands.values():
+                hand.shipment.settle(now)
+
+    def _publish_schemas(self) -> None:
+        """Puts every schema under its id on the schema topic before a record uses it."""
+        from runstream_schemas import records, wire
+        from runstream_schemas.catalogue import bundled
+
+        for one in bundled().entries():
+            record = records.Schema(schema_id=one.schema_id, name=one.name, version=one.version, schema=one.text)
+            self._sender.send(f"{self._settings.topic_prefix}.schema", str(one.schema_id).encode(), wire.encode(record), lambda _failure: None)
+
+    # ---- journals ----------------------------------------------------------------------------------------------------------------------
+
+    def _scan(self) -> None:
+        for entry in list(os.scandir(self._folder)):
+            if entry.name.startswith("w-") and entry.name not in self._hands and entry.name not in self._broken:
+                self._take_up(entry.name)
+        for name, hand in self._hands.items():
+            if hand.end is None and hand.alive:
+                self._look_at(name, hand)
+
+    def _take_up(self, name: str) -> None:
+        from runstream_producers.shipper import Shipment
+
+        folder = self._folder / name
+        try:
+            identity = fmt.Identity.from_json((folder / "writer.json").read_text(encoding="utf-8"))
+            shipment = Shipment(folder, identity, self._sender, self._settings.topic_prefix, self._settings.batch_size)
+        except (OSError, ValueError, TypeError) as error:
+            self._broken.add(name)
+            _log.error("journal cannot be read folder=%s error=%s", folder, error)
+            return
+        own = any(one.writer.identity.writer == identity.writer for one in self._hardware.values())
+        self._hands[name] = _Hand(shipment, own)
+        _log.info("journal taken up writer=%d run=%s rank=%d kind=%s", identity.writer, identity.run_id, identity.rank, identity.kind)
+
+    def _look_at(self, name: str, hand: _Hand) -> None:
+        """Finds out whether a writer has ended, and how."""
+        folder = self._folder / name
+        if not hand.own and not locked(folder / "lock"):
+            hand.alive = False
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            hand.end = fmt.End.from_json((folder / "end.json").read_text(encoding="utf-8"))
+
+    def _serve(self, name: str, hand: _Hand, now: float) -> None:
+        shipment = hand.shipment
+        if hand.end is None and hand.alive and (self._folder / name / "end.json").exists():
+            self._look_at(name, hand)
+        until = hand.end.next_seq if hand.end is not None else None
+        moved = shipment.step(now, until)
+        ended = (hand.end is not None or not hand.alive) and shipment.drained and not moved
+        if ended and not hand.final:
+            hand.final = "sent"
+            self._tell(hand, final=True)
+        elif hand.final == "failed":
+            hand.final = ""
+        elif hand.final == "stored":
+            self._let_go(name, hand)
+        elif not hand.final and now >= hand.heartbeat_at:
+            hand.heartbeat_at = now + self._settings.heartbeat_interval
+            self._tell(hand, final=False)
+
+    def _tell(self, hand: _Hand, *, final: bool) -> None:
+        """Sends the writer's record: a heartbeat, or its last state."""
+        from runstream_producers.heartbeat import Account, writer_record
+        from runstream_schemas import topics, wire
+
+        shipment, end = hand.shipment, hand.end
+        points = shipment.points_seen if end is None else max(end.points, shipment.points_seen)
+        dropped = shipment.dropped if end is None else end.dropped
+        account = Account(shipment.next_seq, shipment.rows_read, points, dropped, shipment.ack.rows, shipment.ack.points)
+        state, reason = "running", ""
+        if final:
+            torn = shipment.torn_bytes() if end is None else 0
+            state, reason = (
+                (end.state, end.reason) if end is not None else ("crashed", CRASHED + (f"; {torn} bytes of its last row were not finished" if torn else ""))
+            )
+        record = writer_record(shipment.identity, account, state=state, reason=reason, now_ms=time.time_ns() // 1_000_000)
+
+        def answered(failure: object) -> None:
+            if final:
+                hand.final = "stored" if failure is None else "failed"
+
+        if not self._sender.send(f"{self._settings.topic_prefix}.writer", topics.writer_key(record.writer), wire.encode(record), answered) and final:
+            hand.final = "failed"
+
+    def _let_go(self, name: str, hand: _Hand) -> None:
+        """Everything of this writer is stored in Kafka: its folder goes."""
+        hand.shipment.finish()
+        hand.shipment.close()
+        del self._hands[name]
+        folder = self._folder / name
+        for path in [*folder.iterdir()]:
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+        _log.info("journal done writer=%d state=%s rows=%d", hand.shipment.identity.writer, hand.end.state if hand.end else "crashed", hand.shipment.ack.rows)
+
+    # ---- hardware ----------------------------------------------------------------------------------------------------------------------
+
+    def _sample(self, now: float) -> None:
+        """Reads the machine for each run that has live ranks here; a run's readings end with its last rank."""
+        if self._sampler is None:
+            return
+        ranks: dict[str, list[fmt.Identity]] = {}
+        for hand in self._hands.values():
+            identity = hand.shipment.identity
+            if identity.kind == "rank" and hand.alive and hand.end is None:
+                ranks.setdefault(identity.run_id, []).append(identity)
+        for run_id in [run_id for run_id in self._hardware if run_id not in ranks]:
+            self._hardware.pop(run_id).writer.close("finished", "the last rank of the run on this node ended")
+        due: list[_Hardware] = []
+        pids: dict[int, int] = {}
+        for run_id, identities in ranks.items():
+            hardware = self._hardware.get(run_id) or self._begin_hardware(run_id, identities[0], now)
+            if hardware is not None and now >= hardware.next_at:
+                hardware.next_at = now + self._settings.hardware_interval
+                due.append(hardware)
+                pids |= {identity.pid: identity.rank for identity in identities}
+        if due:
+            readings = self._sampler.read(now, pids)
+            for hardware in due:
+                hardware.writer.log(readings)
+
+    def _begin_hardware(self, run_id: str, rank: fmt.Identity, now: float) -> _Hardware | None:
+        from runstream_producers.journal.writer import JournalWriter
+        from runstream_schemas import ids
+
+        def identity() -> fmt.Identity:
+            started_ms = time.time_ns() // 1_000_000
+            return replace(rank, writer=ids.new_writer(), kind="hardware", host=socket.gethostname(), pid=os.getpid(), started_ms=started_ms, environment={})
+
+        def report(_key: str, sentence: str) -> None:
+            _log.warning("hardware readings: %s", sentence)
+
+        try:
+            writer = JournalWriter(self._folder, identity, segment_bytes=1 << 20, bytes_max=64 << 20, report=report)
+        except OSError as error:
+            _log.warning("hardware readings have no journal error=%s", error)
+            return None
+        hardware = self._hardware[run_id] = _Hardware(writer, now)
+        return hardware
+
+    def close(self, timeout_s: float) -> None:
+        """Ends the hardware journals and waits for answers; what is left stays in the journals for the next agent."""
+        for hardware in self._hardware.values():
+            hardware.writer.close("finished", "the agent ended")
+        self._hardware.clear()
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self._scan_at = 0.0
+            self.step(time.monotonic())
+            self._sender.poll(LOOP_S)
+            if not self._sender.waiting():
+                break
+        for hand in self._hands.values():
+            hand.shipment.settle(time.monotonic())
+            hand.shipment.close()
+
+
+def serve(folder: Path, settings: Settings) -> int:
+    """Runs an agent on a folder if there is none; 0 in either case."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = take_lock(folder)
+    if lock is None:
+        return 0
+    from runstream_producers.hardware import Sampler as HardwareSampler
+    from runstream_producers.kafka import Sender as KafkaSender
+    from runstream_producers.kafka import producer_options
+
+    sender = KafkaSender(producer_options(settings, f"runstream-agent-{socket.gethostname()}"))
+    sampler = HardwareSampler() if settings.hardware_interval > 0 else None
+    while True:
+        agent = Agent(folder, settings, sender, sampler)
+
+        def stop(_number: int, _frame: object, agent: Agent = agent) -> None:
+            agent.stopping = True
+
+        signal.signal(signal.SIGTERM, stop)
+        _log.info("agent begins folder=%s kafka=%s", folder, settings.kafka)
+        agent.run()
+        agent.close(5.0)
+        # Give up the lock, then look once more: a rank that saw it held and so started no agent has made its folder before that.
+        os.close(lock)
+        if agent.stopping or not any(entry.name.startswith("w-") for entry in os.scandir(folder)):
+            _log.info("agent ends")
+            return 0
+        lock = take_lock(folder)
+        if lock is None:
+            return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m runstream_producers.agent`."""
+    from runstream_schemas.settings import SettingsError, load
+
+    parser = argparse.ArgumentParser(prog="python -m runstream_producers.agent", description="Ships the journals in a folder to Kafka until none is left.")
+    parser.add_argument("--folder", type=Path, required=True, help="journal folder that this agent owns")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    # Ctrl-C in a terminal is meant for the training, and the terminal's end is none of the agent's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        return serve(args.folder, load())
+    except SettingsError as error:
+        _log.error("%s", error)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Readings of the machine: node and processes by psutil, GPUs by NVML. Where NVML is absent there are no GPU readings, and that is no error.
+
+A reading is a name with its labels, such as `gpu.utilization{device="0"}`, and a number. Rates are per second since the reading before, so a first reading has none.
+A device or process that does not answer is a gap in its readings, not a zero. Units:
+
+    *.utilization        percent (of one core for a process, so that it may exceed 100)
+    *_bytes              bytes
+    *_bytes_per_s        bytes a second
+    gpu.temperature_c    degrees Celsius
+    gpu.power_w          watts
+    *_mhz                megahertz
+    cpu.load_1m          processes
+    process.threads      threads
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (pynvml carries no types at all.)
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+Readings = dict[str, float]
+
+
+class Rates:
+    """Counters to rates: the growth a second since the call before; a counter that went back has none."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[float, float]] = {}
+
+    def of(self, counters: Mapping[str, float], now: float) -> Readings:
+        """Rates by name at `now` in seconds."""
+        out: Readings = {}
+        for name, value in counters.items():
+            before = self._last.get(name)
+            if before is not None and now > before[0] and value >= before[1]:
+                out[name] = (value - before[1]) / (now - before[0])
+            self._last[name] = (now, value)
+        return out
+
+
+class Node:
+    """Readings of the node as a whole."""
+
+    def __init__(self) -> None:
+        self._rates = Rates()
+        psutil.cpu_percent(None)
+
+    def read(self, now: float) -> Readings:
+        """CPU, memory, disk and network at `now` in seconds."""
+        memory = psutil.virtual_memory()
+        out: Readings = {
+            "cpu.utilization": psutil.cpu_percent(None),
+            "cpu.load_1m": os.getloadavg()[0],
+            "memory.used_bytes": float(memory.total - memory.available),
+            "memory.total_bytes": float(memory.total),
+            "memory.utilization": float(memory.percent),
+        }
+        counters: Readings = {}
+        disk = psutil.disk_io_counters()
+        if disk is not None:
+            counters |= {"disk.read_bytes_per_s": float(disk.read_bytes), "disk.write_bytes_per_s": float(disk.write_bytes)}
+        network = psutil.net_io_counters()
+        if network:  # None where the machine has no interface, whatever the stubs say.
+            counters |= {"network.receive_bytes_per_s": float(network.bytes_recv), "network.send_bytes_per_s": float(network.bytes_sent)}
+        return out | self._rates.of(counters, now)
+
+
+class Processes:
+    """Readings of the processes that log, by rank."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, psutil.Process] = {}
+
+    def read(self, pids: Mapping[int, int]) -> Readings:
+        """CPU, memory and threads of each process; `pids` is rank by process id."""
+        out: Readings = {}
+        self._known = {pid: process for pid, process in self._known.items() if pid in pids}
+        for pid, rank in pids.items():
+            label = f'{{rank="{rank}"}}'
+            try:
+                process = self._known.get(pid)
+                first = process is None
+                if process is None:
+                    process = self._known[pid] = psutil.Process(pid)
+                busy = process.cpu_percent(None)
+                if not first:  # The first call only sets the beginning of the time over which it is measured.
+                    out[f"process.cpu.utilization{label}"] = busy
+                out[f"process.memory.rss_bytes{label}"] = float(process.memory_info().rss)
+                out[f"process.threads{label}"] = float(process.num_threads())
+            except psutil.Error:
+                self._known.pop(pid, None)
+        return out
+
+
+class Gpus:
+    """Readings of NVIDIA GPUs; none where NVML is absent. `nvml` is the module to ask."""
+
+    def __init__(self, nvml: Any = None) -> None:
+        self._nvml: Any = None
+        self._handles: list[Any] = []
+        if nvml is None:
+            import pynvml as nvml
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlInit()
+            self._handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+            self._nvml = nvml
+
+    def read(self) -> Readings:
+        """Utilisation, memory, temperature, power and clocks of each device."""
+        nvml = self._nvml
+        out: Readings = {}
+        if nvml is None:
+            return out
+        for index, handle in enumerate(self._handles):
+            label = f'{{device="{index}"}}'
+            for names, ask in self._questions(nvml, handle):
+                with contextlib.suppress(nvml.NVMLError):  # A reading that this device does not have is a gap.
+                    out |= {name + label: float(value) for name, value in zip(names, ask(), strict=True)}
+        return out
+
+    @staticmethod
+    def _questions(nvml: Any, handle: Any) -> Iterator[tuple[tuple[str, ...], Callable[[], tuple[float, ...]]]]:
+        def utilization() -> tuple[float, ...]:
+            rates = nvml.nvmlDeviceGetUtilizationRates(handle)
+            return rates.gpu, rates.memory
+
+        def memory() -> tuple[float, ...]:
+            info = nvml.nvmlDeviceGetMemoryInfo(handle)
+            return info.used, info.total
+
+        yield ("gpu.utilization", "gpu.memory.utilization"), utilization
+        yield ("gpu.memory.used_bytes", "gpu.memory.total_bytes"), memory
+        yield ("gpu.temperature_c",), lambda: (nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),)
+        yield ("gpu.power_w",), lambda: (nvml.nvmlDeviceGetPowerUsage(handle) / 1000.0,)
+        yield ("gpu.sm_clock_mhz",), lambda: (nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),)
+
+
+class Sampler:
+    """All readings of this node at once."""
+
+    def __init__(self) -> None:
+        self._node = Node()
+        self._processes = Processes()
+        self._gpus = Gpus()
+
+    def read(self, now: float, pids: Mapping[int, int]) -> Readings:
+        """Readings at `now` in seconds; `pids` is rank by process id."""
+        return self._node.read(now) | self._processes.read(pids) | self._gpus.read()

@@ -1,0 +1,86 @@
+"""Keeps a node agent running beside this process: starts one where none holds the folder's lock, again and again if it is killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from runstream_producers.agent import LOCK_NAME
+from runstream_producers.journal.segments import locked
+from runstream_schemas.settings import environment_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from runstream_schemas.settings import Settings
+
+_log = logging.getLogger("runstream")
+
+WATCH_S = 1.0  # How often the watch looks: an agent that was killed is missed for about as long.
+START_PAUSE_S = 3.0  # What a new agent is given to take its lock before another is started.
+STARTS_MAX = 100  # Agents started without one ever staying: then something is wrong that starting more does not mend.
+
+
+class Watch:
+    """A daemon thread that keeps the agent of a folder alive and calls `each_round`."""
+
+    def __init__(self, folder: Path, settings: Settings, each_round: Callable[[], None]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._each_round = each_round
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._started_at = float("-inf")
+        self._starts = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Makes sure of an agent, then goes on watching."""
+        self.ensure(time.monotonic())
+        self._thread = threading.Thread(target=self._run, name="runstream-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the watching; the agent goes on."""
+        self._stop.set()
+
+    def ensure(self, now: float) -> None:
+        """Starts an agent where none holds the lock. Never waits and never raises."""
+        self._children = [child for child in self._children if child.poll() is None]
+        if locked(self._folder / LOCK_NAME):
+            self._starts = 0
+            return
+        if now - self._started_at < START_PAUSE_S or self._starts >= STARTS_MAX:
+            return
+        self._started_at = now
+        self._starts += 1
+        try:
+            self._children.append(self._spawn())
+        except OSError as error:
+            _log.warning("the agent could not be started (%s): rows stay in %s until `runstream sync` or another run ships them", error, self._folder)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        """A process of its own session, without our descriptors, terminal or working directory, so that neither outlives the other's ties."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")} | environment_of(self._settings)
+        with (self._folder / "agent.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "runstream_producers.agent", "--folder", str(self._folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=environ,
+                start_new_session=True,
+                close_fds=True,
+            )
+
+    def _run(self) -> None:
+        while not self._stop.wait(WATCH_S):
+            self.ensure(time.monotonic())
+            self._each_round()

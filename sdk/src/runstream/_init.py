@@ -1,0 +1,184 @@
+"""`init`: from the user's words, the launcher's variables and the settings to a `Run`."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import shlex
+import socket
+import sys
+import time as clock
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from runstream._launch import Launch, launch_of
+from runstream._module import hold
+from runstream._run import Reporter, Run, live_runs
+from runstream_producers.errors import JournalError
+from runstream_producers.journal.format import Identity
+from runstream_producers.journal.writer import JournalWriter
+from runstream_producers.paths import agent_folder
+from runstream_schemas import ids
+from runstream_schemas.settings import Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+EXIT_TIMEOUT_S = 30.0
+
+
+def init(
+    project: str,
+    name: str | None = None,
+    *,
+    id: str | None = None,  # noqa: A002 - the field's word for it
+    external_id: str | None = None,
+    owner: str | None = None,
+    namespace: str | None = None,
+    framework: str | None = None,
+    task: str | None = None,
+    notes: str | None = None,
+    tags: Sequence[str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    mode: Literal["online", "offline", "disabled"] | None = None,
+    strict: bool | None = None,
+    kafka: str | None = None,
+) -> Run:
+    """Begins this process's part in a run; every rank calls it, and nobody waits for anybody, nor for Kafka.
+
+    Args:
+        project: the project the run belongs to.
+        name: a name for people.
+        id: with the project it names the run: the same id is the same run, from every rank and at every restart.
+        external_id: the id by which another system knows the run; it names the run as `id` does.
+        owner: who answers for the run.
+        namespace: team or tenant.
+        framework: training framework.
+        task: what is trained.
+        notes: free text.
+        tags: labels for people.
+        config: logged as params.
+        metadata: whatever else is to be said of the run, as JSON can hold it.
+        mode: `online` ships, `offline` keeps the journal on disk, `disabled` records nothing.
+        strict: raise on bad input instead of warning once; for tests.
+        kafka: Kafka bootstrap servers; else `RUNSTREAM_KAFKA`, the settings file, or the embedded stack that runs here.
+
+    Returns:
+        The run, whose `id` is: the UUIDv5 of project and `id` or `external_id`; else `RUNSTREAM_RUN_ID`; else what the launcher (torchrun, Slurm) makes unique; else new.
+
+    Raises:
+        SettingsError: a setting is wrong. Nothing else: where no journal can be written there is one warning, and the run records nothing.
+
+    Example:
+        >>> with runstream.init(project="digits", name="baseline") as run:
+        ...     run.log({"loss": 0.5}, step=1)
+    """
+    settings = load({"mode": mode, "strict": strict, "kafka": kafka})
+    report = Reporter(strict=settings.strict)
+    host = socket.gethostname()
+    launch = launch_of(os.environ, host, _launcher)
+    run_id = _run_id(project, id or external_id, settings, launch, report)
+    journal = None if settings.mode == "disabled" else _journal(settings, partial(_identity, run_id, project, host, launch), report)
+    run = Run(run_id, project, launch.rank, settings, journal, report)
+    said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
+    run.change(name=name, metadata=metadata, **said)
+    if config:
+        run.log_params(config)
+    _Hooks.install()
+    hold(run)
+    return run
+
+
+def _run_id(project: str, named: str | None, settings: Settings, launch: Launch, report: Reporter) -> str:
+    if named:
+        return ids.run_id_of(project, named)
+    if settings.run_id:
+        return settings.run_id if _is_uuid(settings.run_id) else ids.run_id_of(project, settings.run_id)
+    if launch.needs_run_id:
+        report(
+            "run_id",
+            f"this job has {launch.world_size} processes and no id that they share: set RUNSTREAM_RUN_ID to the same text in all of them, or each is a run of its own",
+        )
+    return launch.run_id or ids.new_uuid()
+
+
+def _is_uuid(text: str) -> bool:
+    import uuid
+
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _identity(run_id: str, project: str, host: str, launch: Launch) -> Identity:
+    writer = ids.new_writer()
+    return Identity(
+        writer=writer,
+        run_id=run_id,
+        project=project,
+        kind="rank",
+        rank=launch.rank,
+        local_rank=launch.local_rank,
+        world_size=launch.world_size,
+        node=launch.node,
+        host=host,
+        pid=os.getpid(),
+        attempt=launch.attempt or f"{writer:016x}",
+        started_ms=clock.time_ns() // 1_000_000,
+        environment={"python": platform.python_version(), "platform": platform.platform(), "command": shlex.join(sys.orig_argv), "directory": os.getcwd()},  # noqa: PTH109
+    )
+
+
+def _journal(settings: Settings, make_identity: Callable[[], Identity], report: Reporter) -> JournalWriter | None:
+    folder = agent_folder(settings)
+    if settings.mode == "offline":
+        folder = folder.parent / "offline"
+    try:
+        return JournalWriter(folder, make_identity, segment_bytes=settings.segment_bytes, bytes_max=settings.journal_bytes_max, report=report)
+    except (OSError, JournalError) as error:
+        report(
+            "journal",
+            f"nothing is recorded, since no journal can be written in {folder} ({error}): set RUNSTREAM_JOURNAL_DIR to a local folder that can be written",
+        )
+        return None
+
+
+def _launcher() -> str:
+    """Names the parent process by its id and start, the same for all its children."""
+    import psutil
+
+    parent = os.getppid()
+    try:
+        return f"{parent}@{psutil.Process(parent).create_time()}"
+    except psutil.Error:
+        return str(parent)
+
+
+class _Hooks:
+    """What happens when the process ends without a word to us: runs are finished at exit, and an uncaught exception makes them failed."""
+
+    _installed = False
+
+    @classmethod
+    def install(cls) -> None:
+        if cls._installed:
+            return
+        cls._installed = True
+        before = sys.excepthook
+
+        def note(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            for run in live_runs():
+                run.fail(f"{kind.__name__}: {error}"[:500])
+            before(kind, error, trace)
+
+        sys.excepthook = note
+        atexit.register(_finish_all)
+
+
+def _finish_all() -> None:
+    for run in live_runs():
+        run.finish(EXIT_TIMEOUT_S)

@@ -1,0 +1,72 @@
+"""Who this process is among the ranks of a job, by the environment that launchers set. Pure.
+
+torchrun, Slurm, MPI and plain variables are known. Ranks share a run through `RUNSTREAM_RUN_ID`, or through a launcher's id that is truly unique; where there is none,
+a job of several processes is told to set it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runstream_schemas.ids import named_uuid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_RANK = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
+_LOCAL_RANK = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
+_WORLD_SIZE = ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A process's place in its job. `run_id` is empty where the launcher gives no safe one; `attempt` is empty where it counts no restarts."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    node: str
+    run_id: str
+    attempt: str
+
+    @property
+    def needs_run_id(self) -> bool:
+        """Whether ranks of this job have no way to meet in one run."""
+        return self.world_size > 1 and not self.run_id
+
+
+def launch_of(environ: Mapping[str, str], host: str, launcher: Callable[[], str]) -> Launch:
+    """The place of a process with this environment; `launcher` gives a text that names the parent process's start, the same for all its children."""
+    rank, world_size = _number(environ, _RANK, 0), _number(environ, _WORLD_SIZE, 1)
+    run_id, attempt = _job(environ, launcher, world_size)
+    return Launch(rank, _number(environ, _LOCAL_RANK, 0), world_size, environ.get("SLURMD_NODENAME") or host, run_id, attempt)
+
+
+def _number(environ: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
+    for name in names:
+        text = environ.get(name, "")
+        if text.isdecimal():
+            return int(text)
+    return default
+
+
+def _job(environ: Mapping[str, str], launcher: Callable[[], str], world_size: int) -> tuple[str, str]:
+    """Run id and attempt key by the launcher; empty where it gives none that is safe."""
+    elastic = environ.get("TORCHELASTIC_RUN_ID")
+    if elastic is not None:
+        restart = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        if elastic not in ("", "none"):
+            return named_uuid("torchrun", elastic), f"torchrun-{elastic}-{restart}"
+        # "none" is torchrun's default: every plain job would be one run. On one node the launcher's start tells them apart; on several it does not agree.
+        if environ.get("LOCAL_WORLD_SIZE") == str(world_size):
+            unique = f"{environ.get('MASTER_ADDR', '')}:{environ.get('MASTER_PORT', '')}:{launcher()}"
+            return named_uuid("torchrun", unique), f"torchrun-{launcher()}-{restart}"
+        return "", ""
+    job = environ.get("SLURM_JOB_ID")
+    if job:
+        task = environ.get("SLURM_ARRAY_TASK_ID", "")
+        array = environ.get("SLURM_ARRAY_JOB_ID") or job
+        unique = (environ.get("SLURM_CLUSTER_NAME", ""), array if task else job, environ.get("SLURM_STEP_ID", ""), task)
+        return named_uuid("slurm", *unique), f"slurm-{job}-{environ.get('SLURM_RESTART_COUNT', '0')}"
+    return "", ""

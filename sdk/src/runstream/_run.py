@@ -1,0 +1,390 @@
+"""`Run`: what training code holds in its hands, from `init` to `finish`.
+
+Every call writes into the journal of this process and returns; the node agent ships. Nothing here raises for reasons of transport, and bad input is one warning a kind
+(an error in strict mode).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time as clock
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from runstream._agent import Watch
+from runstream._types import Event, EventSource, Finished
+from runstream_producers.errors import StrictError
+from runstream_producers.journal import format as fmt
+from runstream_producers.journal import values as val
+from runstream_producers.journal.segments import map_file
+from runstream_schemas import ids
+
+if TYPE_CHECKING:
+    import datetime as dt
+    import enum
+    import mmap
+    from types import TracebackType
+
+    from runstream_producers.journal.writer import JournalWriter
+    from runstream_schemas.records import Operator, Severity
+    from runstream_schemas.settings import Settings
+
+_log = logging.getLogger("runstream")
+
+_POLL_S = 0.01
+_OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
+_live: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+class _Rows(Protocol):
+    """What a run needs of a journal; `NoRows` is the one that keeps nothing."""
+
+    seq: int
+    points: int
+    dropped: dict[str, int]
+
+    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None: ...
+    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None: ...
+    def close(self, state: str, reason: str) -> None: ...
+    def after_fork(self) -> None: ...
+
+
+class NoRows:
+    """Keeps nothing: for `mode="disabled"`, and where no journal can be written."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.points = 0
+        self.dropped: dict[str, int] = {}
+
+    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None:
+        """Does nothing."""
+
+    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def close(self, state: str, reason: str) -> None:
+        """Does nothing."""
+
+    def after_fork(self) -> None:
+        """Does nothing."""
+
+
+class Reporter:
+    """One warning for each kind of trouble; an error instead in strict mode."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
+        self._told: set[str] = set()
+
+    def __call__(self, key: str, sentence: str) -> None:
+        """Tells a sentence unless one of its kind was told before; raises StrictError in strict mode."""
+        if self._strict:
+            raise StrictError(sentence)
+        if key not in self._told and len(self._told) < 10_000:
+            self._told.add(key)
+            _log.warning("runstream: %s", sentence)
+
+
+class Run:
+    """One process's part in a run. Made by `runstream.init`; usable as a context manager, which finishes it.
+
+    Attributes:
+        id: UUID of the run, shared by all its ranks.
+        project: the project it belongs to.
+        rank: this process's global rank.
+    """
+
+    def __init__(self, run_id: str, project: str, rank: int, settings: Settings, rows: JournalWriter | None, report: Reporter) -> None:
+        self.id = run_id
+        self.project = project
+        self.rank = rank
+        self._settings = settings
+        self._journal = rows
+        self._rows: _Rows = rows or NoRows()
+        self._report = report
+        self._failure = ""
+        self._finished: Finished | None = None
+        self._watch: Watch | None = None
+        self._ack: mmap.mmap | None = None
+        # Bound once: a call through one more layer would cost a fifth of the whole.
+        self.__dict__["log"] = self._rows.log
+        if rows is not None:
+            self._ack = map_file(rows.folder.path / "ack", write=False)
+            if settings.mode == "online":
+                self._watch = Watch(rows.folder.path.parent, settings, rows.flush_drops)
+                self._watch.start()
+        _live.add(self)
+
+    # ---- logging -----------------------------------------------------------------------------------------------------------------------
+
+    def log(
+        self,
+        data: Mapping[str, Any],
+        step: int | None = None,
+        *,
+        time: float | dt.datetime | None = None,
+        context: str | enum.Enum | None = None,
+        subject: str = "",
+    ) -> None:
+        """Logs metric values; returns in about a microsecond, without network or disk flush, and survives the death of the process.
+
+        Args:
+            data: values by name. A value is a number: Python's, numpy's, or a tensor of one element. NaN and infinities are kept. Nested dicts flatten with `/`.
+                Anything else is refused for its name with one warning, and the rest is kept.
+            step: any integer in any order; without it a counter of this process and context is used.
+            time: epoch seconds or a datetime; now if None.
+            context: a phase, such as `Context.VALIDATION` or `"validation"`.
+            subject: what the values are about, such as `model/bert/3`; the run itself if empty.
+
+        Example:
+            >>> run.log({"loss": 0.31, "lr": 1e-3}, step=10)
+        """
+        self._rows.log(data, step, time=time, context=context, subject=subject)
+
+    def log_params(self, params: Mapping[str, Any], *, context: str | enum.Enum | None = None) -> None:
+        """Logs parameters: nested dicts flatten with `.`, and bool, int, float, string, None and lists keep their types. A later value of a key is a new version of it."""
+        now_ms = clock.time_ns() // 1_000_000
+        for key, value in _flat_params("", params):
+            kind, text = _param_value(value)
+            if kind is None:
+                self._report(
+                    f"param:{key}", f"param {key!r} was not logged: expected bool, int, float, string, None or a list of them, got a {type(value).__name__}"
+                )
+                continue
+            self._rows.record(fmt.Kind.PARAM, {"time_ms": now_ms, "key": key, "context": val.context_of(context), "kind": kind, "value": text})
+
+    def log_event(
+        self, event: Event | str, *, metadata: Mapping[str, Any] | None = None, source: EventSource | str = "", step: int | None = None, subject: str = ""
+    ) -> str:
+        """Logs something that happened, given as an `Event` or by its name and the other arguments; returns its id.
+
+        Example:
+            >>> run.log_event("checkpoint_started", metadata={"bytes": 1 << 30}, source="trainer")
+        """
+        if isinstance(event, str):
+            event = Event(event, source=source, metadata=metadata or {}, step=step, subject=subject)
+        seconds = clock.time() if event.time is None else val.seconds_of(event.time)
+        if seconds is None:
+            self._report(
+                "event:time",
+                f"time of event {event.name!r} must be seconds since 1970 or a datetime, got {event.time!r}: it was kept with the time of the call",
+            )
+            seconds = clock.time()
+        number = None if event.step is None else val.step_of(event.step)
+        if event.step is not None and number is None:
+            self._report("event:step", f"step of event {event.name!r} must be an integer of at most 64 bits, got {event.step!r}: it was kept without one")
+        event_id = ids.new_uuid()
+        payload = {
+            "event_id": event_id,
+            "time_ms": round(seconds * 1000.0),
+            "name": event.name,
+            "source": event.source.name if isinstance(event.source, EventSource) else event.source,
+            "subject": event.subject,
+            "step": number,
+            "metadata": _json_values(event.metadata),
+        }
+        self._rows.record(fmt.Kind.EVENT, payload)
+        return event_id
+
+    def alert_on(
+        self,
+        metric: str,
+        operator: Operator | Literal["non_finite"],
+        threshold: float | None = None,
+        *,
+        name: str = "",
+        severity: Severity = "warning",
+        text: str = "",
+        context: str | enum.Enum | None = None,
+        rank: int | None = None,
+        channels: Sequence[str] = (),
+    ) -> str:
+        """Registers an alert rule for this run, on all its ranks, from the next row on; returns the rule's id, the same from every rank that registers it.
+
+        Args:
+            metric: a metric's name, or a pattern with `*` and `?`.
+            operator: `<`, `<=`, `>`, `>=`, `==` or `!=` with a threshold, or `non_finite` for NaN and infinities.
+            threshold: what values are compared with.
+            name: a name for people; made from the rest if empty.
+            severity: `info`, `warning` or `critical`.
+            text: message template with `{metric}`, `{value}`, `{threshold}`, `{step}`, `{rank}`.
+            context: only values of this phase; any if None.
+            rank: only this rank; any if None.
+            channels: notifier channels; all if empty.
+
+        Example:
+            >>> run.alert_on("loss", ">", 10.0, severity="critical")
+        """
+        wrong = _wrong_rule(operator, threshold, severity)
+        if wrong:
+            self._report(f"rule:{metric}:{operator}", f"rule on {metric!r} was not registered: {wrong}")
+            return ""
+        kind = "non_finite" if operator == "non_finite" else "threshold"
+        where = val.context_of(context)
+        shown = name or (f"{metric} is not finite" if kind == "non_finite" else f"{metric} {operator} {threshold:g}")
+        rule_id = ids.named_uuid("rule", self.id, metric, operator, repr(threshold), where, str(rank), shown, severity, text, *channels)
+        payload = {
+            "rule_id": rule_id,
+            "version": 1,
+            "time_ms": clock.time_ns() // 1_000_000,
+            "name": shown,
+            "kind": kind,
+            "metric": metric,
+            "run_id": self.id,
+            "context": where,
+            "rank": rank,
+            "operator": "" if kind == "non_finite" else operator,
+            "threshold": None if threshold is None else float(threshold),
+            "severity": severity,
+            "text": text,
+            "channels": list(channels),
+        }
+        self._rows.record(fmt.Kind.RULE, payload)
+        return rule_id
+
+    def change(self, **fields: Any) -> None:
+        """Says something of the run: `name`, `owner`, `namespace`, `external_id`, `framework`, `task`, `notes`, `tags` or `metadata`; None says nothing."""
+        said = {key: value for key, value in fields.items() if value is not None}
+        if "metadata" in said:
+            said["metadata"] = _json_values(said["metadata"])
+        if "tags" in said:
+            said["tags"] = [str(tag) for tag in said["tags"]]
+        self._rows.record(fmt.Kind.RUN, {"time_ms": clock.time_ns() // 1_000_000} | said)
+
+    # ---- the account and the end -------------------------------------------------------------------------------------------------------
+
+    @property
+    def points_logged(self) -> int:
+        """Metric values that this process has logged."""
+        return self._rows.points
+
+    @property
+    def points_dropped(self) -> Mapping[str, int]:
+        """Metric values that were given up, by reason."""
+        return dict(self._rows.dropped)
+
+    @property
+    def rows_shipped(self) -> int:
+        """Rows and records of this process that Kafka has acknowledged."""
+        return self._read_ack().rows
+
+    @property
+    def points_shipped(self) -> int:
+        """Metric values of this process that Kafka has acknowledged."""
+        return self._read_ack().points
+
+    def fail(self, reason: str) -> None:
+        """Says that the run went wrong: `finish` will record it as failed, with the reason."""
+        self._failure = self._failure or reason
+
+    def finish(self, timeout: float = 30.0) -> Finished:
+        """Ends this process's part and waits, at most `timeout` seconds, until everything is acknowledged. Never raises; what is left is shipped by the agent, or
+        by the next one on this node. Calling it again returns the same answer.
+        """
+        if self._finished is not None:
+            return self._finished
+        self._rows.close("failed" if self._failure else "finished", self._failure)
+        deadline = clock.monotonic() + timeout
+        if self._watch is not None:
+            while not self._read_ack().done and clock.monotonic() < deadline:
+                clock.sleep(min(_POLL_S, max(0.0, deadline - clock.monotonic())))
+                self._watch.ensure(clock.monotonic())
+            self._watch.stop()
+        ack = self._read_ack()
+        folder = None if self._journal is None else self._journal.folder.path
+        self._finished = Finished(ack.done or self._journal is None, max(0, self._rows.seq - ack.next_seq), folder)
+        if self._watch is not None and not ack.done:
+            _log.warning(
+                "runstream: %d rows were not shipped within %g s; they are kept in %s and shipped by the agent once Kafka answers",
+                self._finished.rows_left,
+                timeout,
+                folder,
+            )
+        _live.discard(self)
+        return self._finished
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self.fail(f"{type(error).__name__}: {error}"[:500])
+        self.finish()
+
+    def _read_ack(self) -> fmt.Ack:
+        return fmt.Ack() if self._ack is None else fmt.read_ack(self._ack[: 2 * fmt.ACK_SLOT_BYTES])
+
+    def _after_fork(self) -> None:
+        self._rows.after_fork()
+
+
+def live_runs() -> list[Run]:
+    """Runs of this process that have not been finished."""
+    return [run for run in _live if run._finished is None]
+
+
+def _after_fork_in_child() -> None:
+    for run in list(_live):
+        run._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _wrong_rule(operator: str, threshold: float | None, severity: str) -> str:
+    if operator != "non_finite" and operator not in _OPERATORS:
+        return f"operator must be one of {' '.join(_OPERATORS)} or 'non_finite', got {operator!r}"
+    if operator == "non_finite" and threshold is not None:
+        return f"non_finite takes no threshold, got {threshold!r}"
+    if operator != "non_finite" and (isinstance(threshold, str) or val.number_of(threshold) is None or math.isnan(cast("float", threshold))):
+        return f"threshold must be a number, got {threshold!r}"
+    if severity not in ("info", "warning", "critical"):
+        return f"severity must be info, warning or critical, got {severity!r}"
+    return ""
+
+
+def _flat_params(prefix: str, params: Mapping[Any, Any]) -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            out += _flat_params(f"{name}.", cast("Mapping[Any, Any]", value))
+        else:
+            out.append((name, cast("Any", value)))
+    return out
+
+
+def _param_value(value: Any) -> tuple[str | None, str]:
+    """The kind of a param and its value as JSON text; (None, "") for what no param can be."""
+    if value is None:
+        return "null", "null"
+    if isinstance(value, bool):
+        return "bool", json.dumps(value)
+    if isinstance(value, int):
+        return "int", str(int(value))
+    if isinstance(value, float):
+        return "float", json.dumps(float(value))
+    if isinstance(value, str):
+        return "string", json.dumps(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = list(cast("Sequence[Any]", value))
+        kinds = [_param_value(item) for item in items]
+        if all(kind is not None for kind, _ in kinds):
+            return "list", "[" + ", ".join(text for _, text in kinds) + "]"
+        return None, ""
+    if isinstance(value, Mapping):
+        return "string", json.dumps("{}")  # Only an empty one comes here.
+    item = getattr(value, "item", None)
+    if item is not None and val.number_of(value) is not None:
+        return _param_value(item())
+    return ("string", json.dumps(str(value))) if hasattr(value, "__fspath__") else (None, "")
+
+
+def _json_values(metadata: Mapping[Any, Any]) -> dict[str, str]:
+    """Metadata as JSON texts by key; what JSON cannot hold is kept as its text."""
+    return {str(key): json.dumps(value, default=str) for key, value in metadata.items()}

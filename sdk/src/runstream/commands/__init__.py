@@ -1,0 +1,1 @@
+"""Subcommands that come with the SDK."""
