@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runstream_local.clickhouse.health import is_serving
 from runstream_local.kafka import is_healthy
 from runstream_local.kafka_jars import ensure_jars
 from runstream_local.ports import HOST, choose_port
@@ -44,5 +45,19 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         wait_until_healthy(child, log, lambda: is_healthy(f"{HOST}:{port}"))
         yield f"{HOST}:{port}"
+    finally:
+        stop_child(child, timeout_s=10)
+
+
+@pytest.fixture(scope="session")
+def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a ClickHouse engine's HTTP interface that lives as long as the test session."""
+    folder = tmp_path_factory.mktemp("clickhouse")
+    port = choose_port()
+    log = folder / "clickhouse.log"
+    child = start_child([sys.executable, "-m", "runstream_local.clickhouse", "--data", str(folder / "data"), "--port", str(port)], log=log)
+    try:
+        wait_until_healthy(child, log, lambda: is_serving(f"http://{HOST}:{port}"))
+        yield f"http://{HOST}:{port}"
     finally:
         stop_child(child, timeout_s=10)
