@@ -58,10 +58,13 @@ class _Memo(Generic[Key, Value]):
         if size > _MEMO_BYTES_MAX >> 2:
             return
         if self._bytes + size > _MEMO_BYTES_MAX or len(self._entries) >= _MEMO_ENTRIES_MAX:
-            self._entries.clear()
-            self._bytes = 0
+            self.clear()
         self._entries[key] = value
         self._bytes += size
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._bytes = 0
 
 
 _head_out: _Memo[Head, bytes] = _Memo()
