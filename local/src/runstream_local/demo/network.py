@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class Network:
     def __init__(self, sizes: tuple[int, ...], seed: int) -> None:
         rng = np.random.default_rng(seed)
         # He's initialisation (He et al. 2015), which keeps the size of activations through ReLU layers.
-        self.weights: list[Floats] = [rng.normal(0.0, np.sqrt(2.0 / n), (n, m)) for n, m in zip(sizes, sizes[1:], strict=False)]
+        self.weights: list[Floats] = [rng.normal(0.0, np.sqrt(2.0 / n), (n, m)) for n, m in itertools.pairwise(sizes)]
         self.biases: list[Floats] = [np.zeros(m) for m in sizes[1:]]
 
     @property

@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,9 +33,9 @@ TRAINER = EventSource("trainer")
 
 def digits() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Training and validation images [N, 64] with values from 0 to 1, and their labels [N]."""
-    from sklearn.datasets import load_digits  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]  # scikit-learn carries no types  # noqa: PLC0415
+    from sklearn.datasets import load_digits
 
-    bunch: Any = load_digits()
+    bunch = cast("Any", load_digits())
     order = np.random.default_rng(0).permutation(len(bunch.data))
     images, labels = bunch.data[order] / 16.0, bunch.target[order].astype(np.int64)
     return images[360:], labels[360:], images[:360], labels[:360]
@@ -55,7 +55,14 @@ class Told:
             return
         self._at = now
         shown = loss if math.isfinite(loss) else None
-        line = {"rank": self._run.rank, "epoch": epoch, "loss": shown, "accuracy": accuracy, "logged": self._run.points_logged, "shipped": self._run.points_shipped}
+        line = {
+            "rank": self._run.rank,
+            "epoch": epoch,
+            "loss": shown,
+            "accuracy": accuracy,
+            "logged": self._run.points_logged,
+            "shipped": self._run.points_shipped,
+        }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
@@ -109,7 +116,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--learning-rate", type=float, default=0.1, help="step size after warm-up; 0.1 learns, 4 diverges on the way there")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for checkpoints")
     args = parser.parse_args(argv)
-    config = {"model": {"kind": "mlp", "hidden": [HIDDEN, HIDDEN]}, "optimizer": {"name": "sgd", "learning_rate": args.learning_rate, "batch": BATCH}, "epochs": args.epochs}
+    config = {
+        "model": {"kind": "mlp", "hidden": [HIDDEN, HIDDEN]},
+        "optimizer": {"name": "sgd", "learning_rate": args.learning_rate, "batch": BATCH},
+        "epochs": args.epochs,
+    }
     with (
         np.errstate(all="ignore"),  # One rank is meant to diverge; what numpy would say of it is what the alerts are for.
         runstream.init(project="digits", name="two learning rates", task="image classification", framework="numpy", tags=["demo"], config=config) as run,
