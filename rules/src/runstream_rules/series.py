@@ -1,0 +1,114 @@
+"""The series of one writer: their places in blocks of at most 1,000, in the order in which they first appeared by seq.
+
+That order is a property of the rows and not of the frames they came in, so that any grouping of the same rows gives the same places.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Places = NDArray[np.int64]
+
+BLOCK_SERIES_MAX = 1000
+_ROUTES_MAX = 4096  # Lists of names remembered for one writer.
+
+
+class Series(NamedTuple):
+    """What names a series of a writer; run and writer are the state's."""
+
+    metric: str
+    context: str
+    subject: str
+
+
+class Part(NamedTuple):
+    """The columns of a list of names that live in one block: `columns` (None: all of them), their places in the block, their names."""
+
+    block: int
+    columns: Places | None
+    places: Places
+    names: tuple[str, ...]
+
+
+class Route(NamedTuple):
+    """Where the columns of a list of names go. `indices` has one entry a column, -1 where the column does not count."""
+
+    indices: Places
+    parts: tuple[Part, ...]
+
+
+class Directory:
+    """Series and their indices. What it answers never changes; `with_series` makes a new one."""
+
+    def __init__(self, indices: dict[Series, int] | None = None, routes: dict[tuple[str, str, tuple[str, ...]], Route] | None = None) -> None:
+        self._indices = indices or {}
+        self._routes = routes or {}
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def with_series(self, new: Mapping[Series, int]) -> Directory:
+        """A directory with more series at the indices given."""
+        return Directory({**self._indices, **new}, dict(self._routes))
+
+    def missing(self, context: str, subject: str, names: tuple[str, ...]) -> list[Series]:
+        """The series of a list of names that have no index yet; a list that was routed before has none."""
+        if (context, subject, names) in self._routes:
+            return []
+        wanted = (Series(name, context, subject) for name in names)
+        return [series for series in wanted if series not in self._indices]
+
+    def route(self, context: str, subject: str, names: tuple[str, ...]) -> Route:
+        """Where a list of names goes. Of a name that stands twice the last column counts; a series without an index is left out."""
+        key = (context, subject, names)
+        found = self._routes.get(key)
+        if found is None:
+            every = [self._indices.get(Series(name, context, subject), -1) for name in names]
+            last = {index: column for column, index in enumerate(every)}
+            indices = [index if last[index] == column else -1 for column, index in enumerate(every)]
+            found = Route(np.array(indices, dtype=np.int64), _parts(indices, names))
+            if -1 in every:
+                return found  # A later directory may know the series that found no room in this one.
+            if len(self._routes) >= _ROUTES_MAX:
+                self._routes.clear()
+            self._routes[key] = found
+        return found
+
+
+def free_indices(sizes: Sequence[int], wanted: int) -> list[int]:
+    """The next indices to give, where blocks of these sizes exist: the first ones that are free.
+
+    Only after a crash between two entries has a block room that is not the last one; the same rows then come again and fill it as they would have.
+    """
+    out: list[int] = []
+    number = 0
+    while len(out) < wanted:
+        used = sizes[number] if number < len(sizes) else 0
+        count = min(BLOCK_SERIES_MAX - used, wanted - len(out))
+        start = number * BLOCK_SERIES_MAX + used
+        out += range(start, start + count)
+        number += 1
+    return out
+
+
+def _parts(indices: list[int], names: tuple[str, ...]) -> tuple[Part, ...]:
+    by_block: dict[int, list[int]] = {}
+    for column, index in enumerate(indices):
+        if index >= 0:
+            by_block.setdefault(index // BLOCK_SERIES_MAX, []).append(column)
+    return tuple(part_of(block, columns, indices, names) for block, columns in sorted(by_block.items()))
+
+
+def part_of(block: int, columns: list[int], indices: list[int], names: tuple[str, ...]) -> Part:
+    """The part of some columns that live in one block."""
+    places = np.array([indices[column] % BLOCK_SERIES_MAX for column in columns], dtype=np.int64)
+    if len(columns) == len(names):
+        return Part(block, None, places, names)
+    return Part(block, np.array(columns, dtype=np.int64), places, tuple(names[column] for column in columns))

@@ -1,0 +1,191 @@
+"""What is known of one writer: how far it was read, its summaries and its open episodes; and that as bytes.
+
+A state is one entry a block. Entry 0 holds the head too and is written last, so that a crash between entries leaves blocks that are ahead of the head and never one that
+is behind: each block knows the seq it was read to, and rows below that or below the head's mark are not taken again. A state that changes is made anew; none is changed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runstream_rules import summary
+from runstream_rules.errors import StateUnreadable
+from runstream_rules.series import BLOCK_SERIES_MAX, Directory, Series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from runstream_rules.book import RuleKey
+    from runstream_schemas.records import MetricFrame
+
+    Longs = NDArray[np.int64]
+    Doubles = NDArray[np.float64]
+    Episodes = Mapping[RuleKey, Mapping[int, int]]
+
+_VERSION = 1
+_HEAD = struct.Struct("<BqqiiqqI")
+_BLOCK = struct.Struct("<qII")
+_COUNT = struct.Struct("<I")
+_OPEN = struct.Struct("<IqI")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What holds for the whole writer: all seqs below `mark` are accounted for. `gaps` counts ranges that never came, `gap_seqs` the seqs in them."""
+
+    run_id: str
+    started: int
+    attempt: str
+    rank: int
+    mark: int = 0
+    rules_seen: int = 0
+    gaps: int = 0
+    gap_seqs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """At most 1,000 series; its rows below `mark` are in. `episodes` holds, by rule and version, the seq that opened the episode of each place that fires."""
+
+    mark: int
+    series: tuple[Series, ...]
+    longs: Longs
+    doubles: Doubles
+    episodes: Episodes
+    names: bytes = field(repr=False)  # The series as bytes; kept, since they change seldom and are written often.
+
+
+@dataclass(frozen=True, slots=True)
+class WriterState:
+    """The state of one writer. `directory` follows from the blocks."""
+
+    writer: int
+    head: Head
+    blocks: tuple[Block, ...]
+    directory: Directory = field(compare=False, repr=False)
+
+    @property
+    def rules_seen(self) -> int:
+        """The greatest `rules_seen` among the frames that were taken."""
+        return self.head.rules_seen
+
+
+def fresh(frame: MetricFrame) -> WriterState:
+    """The state before a writer's first frame."""
+    return WriterState(frame.writer, Head(frame.run_id, frame.started, frame.attempt, frame.rank), (new_block(()),), Directory())
+
+
+def new_block(series: tuple[Series, ...]) -> Block:
+    """A block whose series have seen nothing."""
+    longs, doubles = summary.empty(len(series))
+    return Block(0, series, longs, doubles, {}, names_of(series))
+
+
+def names_of(series: Iterable[Series]) -> bytes:
+    """Series as bytes: each text after its length."""
+    texts = (text.encode() for one in series for text in one)
+    return b"".join(part for text in texts for part in (_COUNT.pack(len(text)), text))
+
+
+def dump(state: WriterState, blocks: Iterable[int]) -> list[tuple[int, bytes]]:
+    """The entries of some blocks, in the order in which they must be written: entry 0, which is always among them, comes last."""
+    numbers = [*sorted(set(blocks) - {0}), 0]
+    return [(number, (_head(state.head) if number == 0 else b"") + _block(state.blocks[number])) for number in numbers]
+
+
+def load(writer: int, entry: Callable[[int], bytes | None]) -> WriterState | None:
+    """The state in the entries that `entry` gives by number; None when there is none. Blocks without a head are leftovers of a crash and are not read.
+
+    Raises:
+        StateUnreadable: an entry is no state, or of another version.
+    """
+    first = entry(0)
+    if first is None:
+        return None
+    reader = _Reader(first)
+    head = reader.head()
+    blocks = [reader.block()]
+    while (data := entry(len(blocks))) is not None:
+        blocks.append(_Reader(data).block())
+    directory = Directory({series: index for index, series in _indexed(blocks)})
+    return WriterState(writer, head, tuple(blocks), directory)
+
+
+def _indexed(blocks: list[Block]) -> Iterable[tuple[int, Series]]:
+    return ((number * BLOCK_SERIES_MAX + place, series) for number, block in enumerate(blocks) for place, series in enumerate(block.series))
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return _COUNT.pack(len(raw)) + raw
+
+
+def _head(head: Head) -> bytes:
+    packed = _HEAD.pack(_VERSION, head.mark, head.started, head.rank, head.rules_seen, head.gaps, head.gap_seqs, 0)
+    return packed + _text(head.run_id) + _text(head.attempt)
+
+
+def _block(block: Block) -> bytes:
+    parts = [_BLOCK.pack(block.mark, len(block.series), len(block.names)), block.names]
+    parts += (block.longs.astype("<i8", copy=False).tobytes(), block.doubles.astype("<f8", copy=False).tobytes())
+    parts.append(_COUNT.pack(len(block.episodes)))
+    for (rule_id, version), opened in sorted(block.episodes.items()):
+        raw = rule_id.encode()
+        places = sorted(opened)
+        parts += (_OPEN.pack(len(raw), version, len(places)), raw)
+        parts += (np.array(places, dtype="<u4").tobytes(), np.array([opened[place] for place in places], dtype="<i8").tobytes())
+    return b"".join(parts)
+
+
+class _Reader:
+    """A place in an entry's bytes, and the ways of reading on from it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        start = self.at
+        self.at += size
+        if size < 0 or self.at > len(self.data):
+            raise StateUnreadable(f"a state entry of {len(self.data)} bytes ends before byte {self.at}")
+        return self.data[start : self.at]
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        return layout.unpack(self.take(layout.size))
+
+    def text(self) -> str:
+        return self.take(self.unpack(_COUNT)[0]).decode()
+
+    def head(self) -> Head:
+        version, mark, started, rank, rules_seen, gaps, gap_seqs, _ = self.unpack(_HEAD)
+        if version != _VERSION:
+            raise StateUnreadable(f"a state of version {version} came, this release reads version {_VERSION}: replay the topic into a new group")
+        return Head(self.text(), started, self.text(), rank, mark, rules_seen, gaps, gap_seqs)
+
+    def block(self) -> Block:
+        mark, count, size = self.unpack(_BLOCK)
+        names = self.take(size)
+        longs = np.frombuffer(self.take(8 * summary.LONGS * count), dtype="<i8").reshape(summary.LONGS, count)
+        doubles = np.frombuffer(self.take(8 * summary.DOUBLES * count), dtype="<f8").reshape(summary.DOUBLES, count)
+        episodes: dict[RuleKey, Mapping[int, int]] = {}
+        for _ in range(self.unpack(_COUNT)[0]):
+            id_size, version, open_count = self.unpack(_OPEN)
+            rule_id = self.take(id_size).decode()
+            places: list[int] = np.frombuffer(self.take(4 * open_count), dtype="<u4").tolist()
+            seqs: list[int] = np.frombuffer(self.take(8 * open_count), dtype="<i8").tolist()
+            episodes[rule_id, version] = dict(zip(places, seqs, strict=True))
+        if self.at != len(self.data):
+            raise StateUnreadable(f"a state entry ends after {self.at} bytes, but {len(self.data)} came")
+        return Block(mark, _series(names, count), longs, doubles, episodes, names)
+
+
+def _series(names: bytes, count: int) -> tuple[Series, ...]:
+    reader = _Reader(names)
+    return tuple(Series(reader.text(), reader.text(), reader.text()) for _ in range(count))
