@@ -1,0 +1,34 @@
+"""`python -m runstream_sinks worker` and `python -m runstream_sinks migrate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from runstream_schemas.settings import SettingsError, load
+from runstream_sinks.commands import migrate
+from runstream_sinks.log import to_stderr
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a subcommand; 2 when the arguments or settings are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m runstream_sinks")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("worker", help="move records from Kafka into ClickHouse until SIGTERM")
+    migrate.configure(commands.add_parser("migrate", help=migrate.SUMMARY))
+    args = parser.parse_args(argv)
+    try:
+        if args.command == "migrate":
+            return migrate.run(args)
+        settings = load()
+    except SettingsError as error:
+        sys.stderr.write(f"runstream_sinks: {error}\n")
+        return 2
+    from runstream_sinks import worker
+
+    to_stderr()
+    return worker.main(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

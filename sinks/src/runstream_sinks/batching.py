@@ -1,0 +1,126 @@
+"""Chunks of rows for each table, by rows, bytes and age, and the claims that tell which offsets they make safe.
+
+Pure: time is an argument. What rows are is up to the `Rows` a chunk is made with, so that the tests need no Arrow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from runstream_sinks.ledger import Claim, Ledger, Place, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from runstream_schemas.records import Record
+    from runstream_sinks.arrow import Table
+    from runstream_sinks.tables import Name
+
+
+class Rows(Protocol):
+    """Rows of one chunk of one table."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """About the memory they take."""
+        ...
+
+    def add(self, record: Record) -> None:
+        """Takes a record whole, or nothing of it; raises MalformedRecord."""
+        ...
+
+    def table(self) -> Table:
+        """The rows as an Arrow table."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a chunk is inserted: at so many rows, so many bytes, or when its first record has waited so long."""
+
+    rows: int
+    nbytes: int
+    age_s: float
+
+
+@dataclass(eq=False, slots=True)
+class Chunk:
+    """Rows on their way to one table."""
+
+    name: Name
+    rows: Rows
+    since: float
+    claim: Claim = field(default_factory=Claim)
+
+
+class Batches:
+    """The open chunks of all tables and those in flight. Every chunk taken must come back by `acknowledge`."""
+
+    def __init__(self, limits: Limits, rows_of: Callable[[Name], Rows]) -> None:
+        self.ledger = Ledger()
+        self._limits = limits
+        self._rows_of = rows_of
+        self._open: dict[Name, Chunk] = {}
+        self._in_flight: set[Chunk] = set()
+
+    def add(self, name: Name, record: Record, position: Position, now: float) -> None:
+        """Takes a record for a table; raises MalformedRecord and then has taken nothing, the position neither."""
+        chunk = self._open.get(name)
+        if chunk is None:
+            chunk = Chunk(name, self._rows_of(name), now)
+        before = chunk.rows.rows
+        chunk.rows.add(record)
+        if chunk.rows.rows == before:
+            self.ledger.read(position)
+            return
+        self._open[name] = chunk
+        self.ledger.read(position, chunk.claim)
+
+    def skip(self, position: Position) -> None:
+        """Notes a record that leaves no row."""
+        self.ledger.read(position)
+
+    def set_aside(self, position: Position) -> Claim:
+        """Notes a record that goes to the dead letters; settle the claim in the ledger once the letter is acknowledged."""
+        claim = Claim()
+        self.ledger.read(position, claim)
+        return claim
+
+    def due(self, now: float, *, everything: bool = False) -> Sequence[Chunk]:
+        """Takes the chunks that are to be inserted now. A table that has one in flight waits with its next, unless that is full."""
+        busy = {chunk.name for chunk in self._in_flight}
+        taken = [
+            chunk for chunk in self._open.values() if everything or self._full(chunk) or (now - chunk.since >= self._limits.age_s and chunk.name not in busy)
+        ]
+        for chunk in taken:
+            del self._open[chunk.name]
+        self._in_flight.update(taken)
+        return taken
+
+    def _full(self, chunk: Chunk) -> bool:
+        return chunk.rows.rows >= self._limits.rows or chunk.rows.nbytes >= self._limits.nbytes
+
+    def acknowledge(self, chunk: Chunk) -> None:
+        """The chunk's rows are held by ClickHouse."""
+        self._in_flight.discard(chunk)
+        self.ledger.settle(chunk.claim)
+
+    def revoke(self, places: set[Place]) -> None:
+        """Partitions are gone: their rows may still be inserted, since repeats collapse, but their offsets are never committed from here."""
+        self.ledger.forget(places)
+
+    @property
+    def in_flight(self) -> int:
+        """Chunks taken and not acknowledged yet."""
+        return len(self._in_flight)
+
+    @property
+    def nbytes(self) -> int:
+        """About the memory of all chunks, open and in flight."""
+        return sum(chunk.rows.nbytes for chunk in self._open.values()) + sum(chunk.rows.nbytes for chunk in self._in_flight)

@@ -1,0 +1,49 @@
+"""What can go wrong between Kafka and ClickHouse.
+
+SinksError
+├── ServerBusy        ClickHouse cannot take it now (down, restarting, overloaded): wait and try again
+├── ServerRefused     ClickHouse will never take it as it is: stop and say why
+├── KafkaRefused      Kafka refused a request for good: stop and say why
+├── MigrationMismatch a migration that was applied is not the file that this version carries
+└── TooManyMalformed  so many records are malformed that setting them aside would hide an outage
+"""
+
+
+class SinksError(Exception):
+    """Root of this package's errors."""
+
+
+class ServerBusy(SinksError):
+    """ClickHouse did not take a statement and may take it later; `code` is its error code, None where the connection failed."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ServerRefused(SinksError):
+    """ClickHouse refused a statement for good; `code` is its error code, None where it gave none."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class KafkaRefused(SinksError):
+    """Kafka refused a request in a way that no retry mends."""
+
+
+class MigrationMismatch(SinksError):
+    """The file of an applied migration was changed since, or the database is newer than this version."""
+
+
+class TooManyMalformed(SinksError):
+    """The share of malformed records passed `dead_letter_ratio_max`."""
+
+    def __init__(self, malformed: int, records: int, ratio_max: float) -> None:
+        super().__init__(
+            f"{malformed} of the last {records} records were malformed, more than dead_letter_ratio_max = {ratio_max} allows: "
+            "look at the view dead_letters, mend the producer or raise the setting, then start the worker again"
+        )
+        self.malformed = malformed
+        self.records = records

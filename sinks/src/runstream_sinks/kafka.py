@@ -1,0 +1,254 @@
+"""The one module that touches confluent-kafka: the group's consumer, the producer of dead letters, and a reader of the schema topic."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from runstream_schemas import catalogue as cat
+from runstream_schemas import wire
+from runstream_schemas.records import DeadLetter, Schema
+from runstream_schemas.topics import MESSAGE_BYTES_MAX, TOPICS
+from runstream_sinks.errors import KafkaRefused
+from runstream_sinks.ledger import Mark, Place, Position
+from runstream_sinks.log import log, logger
+from runstream_sinks.pipeline import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from confluent_kafka import Message as RawMessage
+
+    from runstream_schemas.settings import Settings
+
+# A worker killed hard is missed after this long, and its partitions wait as long; the broker's default minimum. A worker that is taken for dead by mistake only reads
+# some records twice.
+SESSION_TIMEOUT_MS = 6_000
+# What librdkafka may fetch ahead, over all partitions.
+FETCH_AHEAD_KB = 32 * 1024
+METADATA_TIMEOUT_S = 3.0
+COMPLAIN_INTERVAL_S = 5.0
+
+# Errors that say only that the broker is away; librdkafka goes on by itself.
+_AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
+
+
+def _common(settings: Settings) -> dict[str, str | int | float | bool]:
+    return {
+        "bootstrap.servers": settings.kafka,
+        "client.id": "runstream-sinks",
+        # A broker that restarts is found again within a second or two instead of ten.
+        "reconnect.backoff.max.ms": 2_000,
+        "log.connection.close": False,
+    }
+
+
+def consumer_config(settings: Settings) -> dict[str, str | int | float | bool]:
+    """librdkafka's options of the group's consumer. What the user passes through comes last, except for what exactness rests on."""
+    return {
+        **_common(settings),
+        "auto.offset.reset": "earliest",
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
+        "max.poll.interval.ms": 300_000,
+        "queued.max.messages.kbytes": FETCH_AHEAD_KB,
+        "fetch.wait.max.ms": 100,
+        "topic.metadata.refresh.interval.ms": 10_000,
+        **settings.kafka_options,
+        "group.id": f"{settings.topic_prefix}-sinks",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": False,
+    }
+
+
+def producer_config(settings: Settings) -> dict[str, str | int | float | bool]:
+    """librdkafka's options of the producer of dead letters: acknowledged by all replicas, tried for ever."""
+    return {
+        **_common(settings),
+        "message.max.bytes": MESSAGE_BYTES_MAX,
+        "partitioner": "murmur2_random",
+        **settings.kafka_options,
+        "acks": "all",
+        "enable.idempotence": True,
+        "message.timeout.ms": 0,
+    }
+
+
+def _on_error(error: KafkaError) -> None:
+    log.warning("kafka is away, going on when it is back" if error.code() in _AWAY else "kafka error", code=error.name(), error=error.str())
+
+
+def _message(raw: RawMessage) -> Message:
+    topic, partition, offset = raw.topic(), raw.partition(), raw.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    return Message(Position(Place(topic, partition), offset, raw.leader_epoch()), max(0, raw.timestamp()[1]), raw.key(), raw.value())
+
+
+def _partitions(places: Iterable[Place]) -> list[TopicPartition]:
+    return [TopicPartition(place.topic, place.partition) for place in places]
+
+
+def _places(partitions: Iterable[TopicPartition]) -> set[Place]:
+    return {Place(one.topic, one.partition) for one in partitions}
+
+
+class Source:
+    """The group's consumer. All calls come from one thread; the callbacks run inside `poll` and `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._consumer = Consumer({**consumer_config(settings), "error_cb": _on_error, "on_commit": self._on_commit}, logger=logger)
+        self._paused: set[Place] = set()
+        self._assigned: set[Place] = set()
+
+    def missing(self, topics: Iterable[str]) -> set[str] | None:
+        """Which of the topics do not exist yet; None while the brokers cannot be reached."""
+        try:
+            return set(topics) - set(self._consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics)
+        except KafkaException:
+            return None
+
+    def subscribe(self, topics: Iterable[str], *, on_assign: Callable[[set[Place]], None], on_revoke: Callable[[set[Place], bool], None]) -> None:
+        """Joins the group. `on_revoke` gets whether the partitions are lost already, so that nothing may be committed."""
+
+        def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
+            self._assigned |= _places(partitions)
+            on_assign(_places(partitions))
+
+        def gone(partitions: list[TopicPartition], *, lost: bool) -> None:
+            places = _places(partitions)
+            on_revoke(places, lost)
+            self._assigned -= places
+            self._paused -= places
+
+        self._consumer.subscribe(
+            list(topics),
+            on_assign=assigned,
+            on_revoke=lambda _, partitions: gone(partitions, lost=False),
+            on_lost=lambda _, partitions: gone(partitions, lost=True),
+        )
+
+    def poll(self, *, records_max: int, timeout_s: float) -> list[Message]:
+        """The next records; waits up to `timeout_s` for them."""
+        out: list[Message] = []
+        for raw in self._consumer.consume(records_max, timeout_s):
+            error = raw.error()
+            if error is None:
+                out.append(_message(raw))
+            elif error.fatal():
+                raise KafkaRefused(f"{error.name()}: {error.str()}")
+            else:
+                _on_error(error)
+        return out
+
+    def only(self, wanted: Callable[[Place], bool]) -> None:
+        """Fetches from the assigned partitions that are wanted, and from no other."""
+        pause = {place for place in self._assigned if not wanted(place)}
+        if pause - self._paused:
+            self._consumer.pause(_partitions(pause - self._paused))
+        if self._paused - pause:
+            self._consumer.resume(_partitions(self._paused - pause))
+        self._paused = pause
+
+    def commit(self, marks: dict[Place, Mark], *, wait: bool = False) -> None:
+        """Commits offsets; with `wait` the broker has them when this returns, else a failure is logged when it comes. A failure costs only reading again."""
+        offsets = [
+            TopicPartition(place.topic, place.partition, mark.offset) if mark.leader_epoch is None
+            # With the epoch, a consumer that comes after a truncation of the log notices.
+            else TopicPartition(place.topic, place.partition, mark.offset, None, mark.leader_epoch)
+            for place, mark in marks.items()
+        ]  # fmt: skip
+        try:
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            log.warning("offsets were not committed, their records will be read again", error=str(error))
+
+    def close(self) -> None:
+        """Leaves the group; partitions are revoked first."""
+        self._consumer.close()
+
+    @staticmethod
+    def _on_commit(error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        if error is not None:
+            log.warning("offsets were not committed, their records will be read again", partitions=len(partitions), error=error.str())
+
+
+class Letters:
+    """Produces dead letters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = TOPICS["dead-letter"].full_name(settings.topic_prefix)
+        self._producer = Producer({**producer_config(settings), "error_cb": _on_error}, logger=logger)
+        self._refused: KafkaError | None = None
+
+    def send(self, letter: DeadLetter, on_delivered: Callable[[], None]) -> None:
+        """Sends a letter; `on_delivered` runs inside `poll` or `flush` once all replicas have it. Waits while the producer's queue is full."""
+
+        def delivered(error: KafkaError | None, _: RawMessage) -> None:
+            if error is None:
+                on_delivered()
+            else:
+                self._refused = error
+
+        key = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
+        value = wire.encode(letter)
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=delivered)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def poll(self) -> None:
+        """Runs the callbacks of letters delivered; raises KafkaRefused when Kafka refused one for good."""
+        self._producer.poll(0)
+        if self._refused is not None:
+            raise KafkaRefused(f"a dead letter was not taken: {self._refused.name()}: {self._refused.str()}")
+
+    def flush(self, timeout_s: float) -> None:
+        """Waits for the letters under way."""
+        self._producer.flush(timeout_s)
+
+
+class SchemaReader:
+    """Reads the schema topic into a catalogue, apart from the group: every worker reads all of it."""
+
+    def __init__(self, settings: Settings, catalogue: cat.Catalogue) -> None:
+        self._catalogue = catalogue
+        self._topic = TOPICS["schema"].full_name(settings.topic_prefix)
+        self._config = {**consumer_config(settings), "group.id": f"{settings.topic_prefix}-sinks-schemas", "error_cb": _on_error}
+        self._consumer: Consumer | None = None
+
+    def refresh(self, timeout_s: float = 0.2) -> None:
+        """Adds what has come since the last call; a schema that does not fit the catalogue is logged and left out. Does not wait longer than asked."""
+        if self._consumer is None:
+            self._consumer = Consumer(self._config, logger=logger)
+            self._consumer.assign([TopicPartition(self._topic, 0, 0)])
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            for raw in self._consumer.consume(100, min(left, 0.1)):
+                if raw.error() is None:
+                    self._learn(raw.value())
+
+    def _learn(self, value: bytes | None) -> None:
+        if value is None:
+            return
+        try:
+            record = wire.decode(value)
+            if isinstance(record, Schema):
+                self._catalogue.add(cat.entry(record.name, record.version, record.schema))
+        except Exception as error:  # noqa: BLE001 - anybody may write to the topic, and a schema that no parser takes must not stop the sinks
+            log.warning("a schema on the schema topic was left out", error=f"{type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Lets the connection go."""
+        if self._consumer is not None:
+            self._consumer.close()

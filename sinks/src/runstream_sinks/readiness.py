@@ -1,0 +1,72 @@
+"""What a worker waits for before it begins: the tables of its version, and the topics."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from runstream_sinks import migrations
+from runstream_sinks.clickhouse import Server, has_database
+from runstream_sinks.errors import ServerBusy
+from runstream_sinks.log import log
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
+
+    from runstream_schemas.settings import Settings
+
+WAIT_INTERVAL_S = 0.5
+COMPLAIN_INTERVAL_S = 5.0
+
+
+def wait_for_tables(settings: Settings, stop: threading.Event) -> bool:
+    """True once the database has every migration of this version; False when asked to stop first.
+
+    Raises:
+        ServerRefused: ClickHouse does not let us in.
+        MigrationMismatch: the database is not what this version makes.
+    """
+
+    def missing() -> str:
+        try:
+            return "" if _has_tables(settings) else "tables are missing: runstream migrate makes them"
+        except ServerBusy as error:
+            return str(error)
+
+    return _wait("waiting for clickhouse", missing, stop)
+
+
+def wait_for_topics(settings: Settings, missing_of: Callable[[], Iterable[str] | None], stop: threading.Event) -> bool:
+    """True once `missing_of` finds all topics (it returns None while Kafka is away); False when asked to stop first."""
+
+    def missing() -> str:
+        topics = missing_of()
+        if topics is None:
+            return f"kafka is away: {settings.kafka}"
+        return f"topics do not exist yet: {' '.join(sorted(topics))}" if topics else ""
+
+    return _wait("waiting for kafka", missing, stop)
+
+
+def _has_tables(settings: Settings) -> bool:
+    if not has_database(settings.clickhouse_url, settings.clickhouse_database):
+        return False
+    server = Server(settings.clickhouse_url, settings.clickhouse_database)
+    try:
+        return not migrations.plan(migrations.bundled(), migrations.applied(server))
+    finally:
+        server.close()
+
+
+def _wait(message: str, missing: Callable[[], str], stop: threading.Event) -> bool:
+    complain_at = 0.0
+    while not stop.is_set():
+        reason = missing()
+        if not reason:
+            return True
+        if time.monotonic() >= complain_at:
+            complain_at = time.monotonic() + COMPLAIN_INTERVAL_S
+            log.warning(message, reason=reason)
+        stop.wait(WAIT_INTERVAL_S)
+    return False

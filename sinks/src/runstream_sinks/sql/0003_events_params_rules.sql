@@ -1,0 +1,79 @@
+-- What happened, what was set, and the rules that watch.
+CREATE TABLE IF NOT EXISTS events_log
+(
+    event_id UUID COMMENT 'made by the client',
+    run_id UUID COMMENT 'run; all zeros for events without a run',
+    writer UInt64,
+    seq UInt64,
+    rank UInt32,
+    time DateTime64(3, 'UTC') COMMENT 'when it happened',
+    name LowCardinality(String),
+    source LowCardinality(String),
+    subject String COMMENT 'what it is about; empty is the run itself',
+    step Nullable(Int64),
+    metadata Map(String, String) COMMENT 'values as JSON text'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (run_id, writer, seq, event_id)
+COMMENT 'events, repeats not yet collapsed: query the view events';
+
+CREATE OR REPLACE VIEW events AS SELECT * FROM events_log FINAL;
+
+CREATE TABLE IF NOT EXISTS params_log
+(
+    run_id UUID,
+    writer UInt64,
+    seq UInt64,
+    rank UInt32,
+    time DateTime64(3, 'UTC') COMMENT 'when it was logged',
+    key String COMMENT 'dotted key',
+    context LowCardinality(String),
+    kind LowCardinality(String) COMMENT 'null, bool, int, float, string or list',
+    value String COMMENT 'the value as JSON text; NaN, Infinity and -Infinity by name',
+    str Nullable(String) COMMENT 'the value of kind string',
+    i64 Nullable(Int64) COMMENT 'the value of kind int where 64 bits hold it',
+    f64 Nullable(Float64) COMMENT 'the value of kinds int and float',
+    bool Nullable(Bool) COMMENT 'the value of kind bool'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (run_id, key, context, rank, writer, seq)
+COMMENT 'every value of every param: query the views params and params_history';
+
+CREATE OR REPLACE VIEW params_history AS SELECT * FROM params_log FINAL;
+
+CREATE OR REPLACE VIEW params AS
+SELECT *
+FROM params_log FINAL
+ORDER BY run_id, key, context, rank, time DESC, seq DESC, writer DESC
+LIMIT 1 BY run_id, key, context, rank;
+
+CREATE TABLE IF NOT EXISTS rules_log
+(
+    rule_id String,
+    version UInt64 COMMENT 'grows with each change',
+    time DateTime64(3, 'UTC') COMMENT 'client time of the change',
+    name String,
+    kind LowCardinality(String) COMMENT 'threshold or non_finite',
+    metric String COMMENT 'metric name, or a pattern with * and ?',
+    run_id String COMMENT 'only this run; empty is any',
+    project String COMMENT 'only this project; empty is any',
+    context String COMMENT 'only this context; empty is any',
+    rank Nullable(UInt32) COMMENT 'only this rank; null is any',
+    operator LowCardinality(String),
+    threshold Nullable(Float64),
+    severity LowCardinality(String),
+    text String,
+    channels Array(String),
+    writer UInt64 COMMENT 'writer that registered it, 0 if none',
+    ordinal UInt32 COMMENT 'how many rules that writer had registered with this one',
+    deleted Bool COMMENT 'true withdraws the rule'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (rule_id, version)
+COMMENT 'every version of every rule: query the view rules';
+
+CREATE OR REPLACE VIEW rules AS
+SELECT *
+FROM rules_log FINAL
+ORDER BY rule_id, version DESC
+LIMIT 1 BY rule_id;
