@@ -38,10 +38,14 @@ class Entry:
 
 
 def entry(name: str, version: int, text: str) -> Entry:
-    """Makes an entry from Avro schema text; raises MalformedRecord when the text is no Avro schema."""
+    """Makes an entry from Avro schema text; raises MalformedRecord when the text is not the schema of a record of that name."""
     try:
         schema = json.loads(text)
+        if schema["type"] != "record" or schema["name"].rpartition(".")[2] != name:
+            raise MalformedRecord(f"the schema text of {name} v{version} is of another type or name")
         return Entry(schema_id(schema), name, version, text, fastavro.parse_schema(schema, named_schemas={}))
+    except MalformedRecord:
+        raise
     except Exception as error:  # fastavro raises whatever comes, KeyError and AttributeError included.
         raise MalformedRecord(f"the schema text of {name} v{version} is no Avro schema: {type(error).__name__}") from error
 

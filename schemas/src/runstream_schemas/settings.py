@@ -11,10 +11,10 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from runstream_schemas.errors import SchemasError
 
@@ -31,13 +31,24 @@ class SettingsError(SchemasError):
     """A setting is unknown or has a value that does not fit; the message is one sentence that names it. Commands print it and exit with 2."""
 
 
+def _absolute(path: Path) -> Path:
+    """The path from the root on, so that it names the same file after the process changed its folder and in its children."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("this user has no home folder, so a path must not begin with ~") from None
+
+
+_Path = Annotated[Path, AfterValidator(_absolute)]
+
+
 class Settings(BaseModel):
-    """The settings of one process; build it with `load`."""
+    """The settings of one process; build it with `load`. Its paths are absolute."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
-    home: Path = Field(default=Path("~/.runstream"), description="folder of the embedded stack and of config.toml")
-    config: Path | None = Field(default=None, description="settings file in TOML, instead of config.toml in the home folder")
+    home: _Path = Field(default=Path("~/.runstream"), description="folder of the embedded stack and of config.toml")
+    config: _Path | None = Field(default=None, description="settings file in TOML, instead of config.toml in the home folder")
     kafka: str = Field(default="127.0.0.1:9092", description="Kafka bootstrap servers, host:port, separated by commas", min_length=3)
     kafka_options: dict[str, str] = Field(
         default_factory=dict,
@@ -58,7 +69,7 @@ class Settings(BaseModel):
         repr=False,
     )
     clickhouse_database: str = Field(default="runstream", description="database of the tables and views", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
-    journal_dir: Path | None = Field(default=None, description="node-local folder of the journals; /var/tmp/runstream-UID unless set")
+    journal_dir: _Path | None = Field(default=None, description="node-local folder of the journals; /var/tmp/runstream-UID unless set")
     journal_bytes_max: int = Field(
         default=4 << 30, description="bytes of journal one process may keep unshipped; rows past it are dropped and counted", ge=1 << 20
     )
@@ -81,12 +92,12 @@ class Settings(BaseModel):
     sink_rows: int = Field(default=500_000, description="rows after which a sink inserts a chunk", ge=1)
     sink_interval: float = Field(default=1.0, description="seconds after which a sink inserts what it has", gt=0.0)
     dead_letter_ratio_max: float = Field(default=0.5, description="share of malformed records in a window past which a sink stops", gt=0.0, le=1.0)
-    ready_file: Path | None = Field(default=None, description="file in which a worker writes `ready` once it consumes")
+    ready_file: _Path | None = Field(default=None, description="file in which a worker writes `ready` once it consumes")
 
     @property
     def home_dir(self) -> Path:
-        """The home folder with ~ resolved."""
-        return self.home.expanduser()
+        """The home folder."""
+        return self.home
 
 
 def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -99,7 +110,7 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
     from_environment = _environment(os.environ if environ is None else environ)
     named = {**from_environment, **given}
     config = named.get("config")
-    path = Path(str(config)) if config else _home(named) / "config.toml"
+    path = Path(str(config)).expanduser() if config else _home(named) / "config.toml"
     from_file = _file(path, required=bool(config))
     home = _home({**from_file, **named})
     values: dict[str, object] = {}
@@ -123,22 +134,23 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The variables that give a child process these settings, whatever files it finds and wherever it stands; what is None is left out."""
+    """The variables that give a child process these settings, whatever files it finds; what is None is left out."""
     out: dict[str, str] = {}
     for name in Settings.model_fields:
         value: object = getattr(settings, name)
         if name == "kafka_options":
             if settings.kafka_options:
                 out[PREFIX + name.upper()] = json.dumps(settings.kafka_options)
-        elif isinstance(value, Path):
-            out[PREFIX + name.upper()] = str(value.expanduser().absolute())
         elif value is not None:
             out[PREFIX + name.upper()] = str(value)
     return out
 
 
 def _home(values: Mapping[str, object]) -> Path:
-    return Path(str(values.get("home") or Settings.model_fields["home"].default)).expanduser()
+    try:
+        return _absolute(Path(str(values.get("home") or Settings.model_fields["home"].default)))
+    except ValueError as error:
+        raise SettingsError(f"setting 'home' ({PREFIX}HOME) does not fit: {error}") from None
 
 
 def _name_at(name: str, place: str) -> str:
@@ -176,7 +188,6 @@ def _options(key: str, text: str) -> dict[str, object]:
 
 
 def _file(path: Path, *, required: bool) -> dict[str, object]:
-    path = path.expanduser()
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -80,7 +80,8 @@ def encode(record: records.Record) -> bytes:
     datum = {name: getattr(record, name) for name in _fields_of(kind)}
     try:
         _check_ints(kind.__name__, datum)
-        fastavro.schemaless_writer(out, bundled().newest(kind.__name__).parsed, datum)
+        # A tuple is a sequence here, not fastavro's way of naming a branch of a union.
+        fastavro.schemaless_writer(out, bundled().newest(kind.__name__).parsed, datum, disable_tuple_notation=True)
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise MalformedRecord(f"a field of {kind.__name__} does not fit its Avro schema: {error}") from error
     return out.getvalue()
