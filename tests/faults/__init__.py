@@ -1,0 +1,1 @@
+"""Tests that kill parts of the embedded stack while ranks log."""
