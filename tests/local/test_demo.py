@@ -87,7 +87,7 @@ def test_the_network_learns_and_diverges() -> None:
         for _ in range(300):
             good.step(inputs, labels, 0.3)
             bad.step(inputs, labels, 50.0)
-        assert good.measure(inputs, labels).loss < before / 2
+        assert good.measure(inputs, labels).loss < before * 0.7
         assert not math.isfinite(bad.measure(inputs, labels).loss)
 
 
