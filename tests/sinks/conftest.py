@@ -1,0 +1,41 @@
+"""A database of its own for each test that asks for one, with all tables."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+from runstream_sinks.clickhouse import Server, create_database
+from runstream_sinks.migrations import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# No deadline: the machine is shared, and a slow example says nothing about the code.
+settings.register_profile("sinks", deadline=None, max_examples=80)
+settings.load_profile("sinks")
+
+
+@pytest.fixture
+def database(clickhouse_url: str) -> Iterator[str]:
+    """Name of an empty database with all tables and views."""
+    name = f"t_{uuid.uuid4().hex[:10]}"
+    create_database(clickhouse_url, name)
+    server = Server(clickhouse_url, name)
+    migrate(server)
+    server.close()
+    yield name
+    server = Server(clickhouse_url, None)
+    server.command(f"DROP DATABASE `{name}`")
+    server.close()
+
+
+@pytest.fixture
+def server(clickhouse_url: str, database: str) -> Iterator[Server]:
+    """The real engine, in the test's own database."""
+    made = Server(clickhouse_url, database)
+    yield made
+    made.close()

@@ -1,0 +1,155 @@
+"""Frames to columns, held against the plain way of going point by point."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runstream_schemas import records as rec
+from runstream_schemas import wire
+from runstream_schemas.errors import MalformedRecord
+from runstream_sinks import arrow, bounds
+from runstream_sinks.points import PointRows
+from runstream_sinks.tables import TABLES
+from tests.sinks import examples
+
+RUN = str(uuid.UUID(int=0x0E177292_7500_42B8_8F51_E962D246EF2B))
+
+
+@dataclass
+class Columns:
+    """The columns of a table, as lists."""
+
+    data: dict[str, list[object]]
+
+    def points(self) -> list[tuple[object, ...]]:
+        times = [int(np.datetime64(one, "ms").astype(np.int64)) for one in self.data["time"]]  # pyright: ignore[reportCallIssue, reportArgumentType]  # datetimes
+        names = ("name", "context", "subject", "rank", "step", "seq")
+        return list(zip(*(self.data[name] for name in names), times, self.data["value"], strict=True))
+
+
+def mapped(*frames: rec.MetricFrame) -> Columns:
+    """The columns of frames."""
+    rows = PointRows()
+    for one in frames:
+        rows.add(one)
+    table = rows.table()
+    assert arrow.rows_of(table) == rows.rows
+    return Columns(arrow.as_lists(table))
+
+
+names = st.lists(st.text("abc/", min_size=1, max_size=4), min_size=0, max_size=5, unique=True)
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> rec.MetricGroup:
+    """Groups of any shape."""
+    keys = tuple(draw(names))
+    rows = draw(st.integers(0, 4))
+    longs = st.integers(0, 1 << 50)
+
+    def column() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.array(draw(st.lists(longs, min_size=rows, max_size=rows)), dtype=np.int64)
+
+    values = draw(st.lists(st.floats(allow_nan=False), min_size=rows * len(keys), max_size=rows * len(keys)))
+    # Times stay within what DateTime64 holds: clamping has its own test.
+    return rec.MetricGroup(
+        draw(st.sampled_from(["", "training"])),
+        draw(st.sampled_from(["", "model/a/1"])),
+        keys,
+        column(),
+        column(),
+        column() % (1 << 40),
+        np.array(values, dtype=np.float64).reshape(rows, len(keys)),
+    )
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> rec.MetricFrame:
+    """Frames of any groups."""
+    return examples.frame(*draw(st.lists(groups(), max_size=3)), run_id=RUN, writer=draw(st.integers(0, (1 << 63) - 1)), rank=draw(st.integers(0, 1 << 20)))
+
+
+@given(st.lists(frames(), max_size=4))
+def test_every_point_comes_out_once_with_what_belongs_to_it(given_frames: list[rec.MetricFrame]) -> None:
+    """The columns hold exactly the points of the frames, in order, with the writer and run of their frame."""
+    columns = mapped(*given_frames)
+    assert columns.points() == examples.points_of(given_frames)
+    writers = [one.writer for one in given_frames for group in one.groups for _ in range(group.values.size)]
+    assert columns.data["writer"] == writers
+    assert set(columns.data["run_id"]) <= {uuid.UUID(RUN).bytes}
+
+
+def test_columns_are_those_of_the_table_in_order() -> None:
+    """The mapping and the table description name the same columns."""
+    frame = examples.frame(examples.group(["loss"], 0, 1), run_id=RUN, writer=1)
+    assert list(mapped(frame).data) == list(TABLES["metric_points"].columns)
+
+
+def test_a_frame_that_came_over_the_wire_maps_like_the_one_that_was_sent() -> None:
+    """Views of received bytes map as well as arrays of our own; NaN and infinities stay."""
+    group = examples.group(["loss", "grad/norm"], 5, 3)
+    group.values[0, 0], group.values[1, 1], group.values[2, 0] = np.nan, np.inf, -np.inf
+    sent = examples.frame(group, run_id=RUN, writer=3, rank=2)
+    received = wire.decode(wire.encode(sent))
+    assert isinstance(received, rec.MetricFrame)
+    ours, theirs = mapped(sent), mapped(received)
+    assert np.array_equal(np.array(ours.data["value"], dtype=float), np.array(theirs.data["value"], dtype=float), equal_nan=True)
+    ours.data.pop("value")
+    theirs.data.pop("value")
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("started_ms", "expected_s"),
+    [
+        (examples.STARTED_MS, examples.STARTED_MS // 1000),
+        (-(1 << 62), bounds.STARTED_S_MIN),
+        (0, bounds.STARTED_S_MIN),
+        ((1 << 63) - 1, bounds.STARTED_S_MAX),
+    ],
+)
+def test_a_hostile_start_is_held_within_fixed_bounds(started_ms: int, expected_s: int) -> None:
+    """The partition of a point depends on its frame alone, never on the clock of the worker."""
+    frame = examples.frame(examples.group(["loss"], 0, 2), run_id=RUN, writer=1, started=started_ms)
+    assert mapped(frame).data["started"] == [expected_s, expected_s]
+
+
+def test_hostile_times_are_held_within_what_clickhouse_prints() -> None:
+    """A producer's broken clock does not lose its values."""
+    group = examples.group(["loss"], 0, 2)
+    group.times[:] = (-(1 << 62), 1 << 62)
+    rows = PointRows()
+    rows.add(examples.frame(group, run_id=RUN, writer=1))
+    # As integers: datetime cannot hold these years.
+    assert rows.table().column("time").cast("int64").to_pylist() == [bounds.TIME_MS_MIN, bounds.TIME_MS_MAX]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        examples.frame(examples.group(["loss"], 0, 1), run_id="no-uuid", writer=1),
+        examples.frame(examples.group(["loss"], 0, 1), run_id=RUN, writer=-1),
+        examples.frame(examples.group(["loss"], 0, 1), run_id=RUN, writer=1, rank=-1),
+        examples.frame(examples.group(["ok"], 0, 1), examples.group(["loss"], -5, 1), run_id=RUN, writer=1),
+    ],
+)
+def test_a_frame_that_does_not_fit_leaves_nothing_behind(frame: rec.MetricFrame) -> None:
+    """A frame is taken whole or not at all, so that its neighbours in the chunk are safe."""
+    rows = PointRows()
+    good = examples.frame(examples.group(["loss"], 0, 2), run_id=RUN, writer=1)
+    rows.add(good)
+    with pytest.raises(MalformedRecord):
+        rows.add(frame)
+    assert Columns(arrow.as_lists(rows.table())).points() == examples.points_of([good])
+
+
+def test_another_record_is_refused() -> None:
+    """A metric topic carries frames and nothing else."""
+    with pytest.raises(MalformedRecord, match="expected a MetricFrame on this topic, got Event"):
+        PointRows().add(examples.event(RUN))
