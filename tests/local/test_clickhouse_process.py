@@ -104,7 +104,12 @@ def test_sigterm_lets_a_running_insert_finish(server: Server) -> None:
 
 def test_a_statement_without_end_does_not_hold_up_the_stop(server: Server) -> None:
     """SIGTERM is over within 8 s whatever runs."""
-    running = threading.Thread(target=lambda: pytest.raises(OSError, post, server.url, "SELECT sleepEachRow(1) FROM numbers(25) SETTINGS max_block_size = 1"))
+
+    def ask() -> None:
+        with pytest.raises(OSError):
+            post(server.url, "SELECT sleepEachRow(1) FROM numbers(25) SETTINGS max_block_size = 1")
+
+    running = threading.Thread(target=ask)
     running.start()
     time.sleep(0.5)
     started = time.monotonic()
