@@ -1,0 +1,1 @@
+"""Tests that read the folders themselves: who may import what."""
