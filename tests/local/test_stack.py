@@ -1,0 +1,196 @@
+"""The supervisor and `Stack` with real processes: small stand-ins where the stack's own parts are not the point."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runstream_local.errors import PartError, StackError
+from runstream_local.kafka import is_healthy
+from runstream_local.parts import Health, Part
+from runstream_local.stack import Stack, stop_stack
+from runstream_local.stack_file import is_locked
+from runstream_schemas import settings
+from tests.local.clickhouse_clients import post
+from tests.local.kafka_clients import make_topic, produce, read_all
+
+
+def sleeper(name: str, *, tier: int = 0, code: str = "", stop_timeout_s: float = 5.0) -> Part:
+    """A part that runs until it is told to stop."""
+    return Part(name, (sys.executable, "-c", f"import time\n{code}\ntime.sleep(600)"), Health("alive"), tier=tier, stop_timeout_s=stop_timeout_s)
+
+
+def stack_of(data: Path, *parts: Part) -> Stack:
+    """A stack of such parts and nothing else."""
+    return Stack(data=data, parts=(), extra_parts=parts)
+
+
+def is_gone(pid: int) -> bool:
+    """Says whether no living process has the pid; a zombie is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Waits until the condition holds, and fails when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_part_comes_back_with_another_pid(tmp_path: Path) -> None:
+    """The death of a part is seen at once, it is started again, and the others are left alone."""
+    with stack_of(tmp_path, sleeper("a"), sleeper("b", tier=1)) as stack:
+        other = stack.pid("b")
+        killed = stack.kill("a")
+        stack.wait_healthy(10)
+        assert stack.pid("a") != killed
+        assert stack.part("a").restarts == 1
+        assert stack.part("a").last_exit == -signal.SIGKILL
+        assert stack.pid("b") == other
+
+
+def test_leaving_stops_in_reverse_and_leaves_nothing(tmp_path: Path) -> None:
+    """After the block no process, no stack.json and no lock remain, and the upper tier ended before the lower."""
+    say = "import signal, sys\ndef end(*_):\n open('order', 'a').write(NAME)\n sys.exit(0)\nsignal.signal(signal.SIGTERM, end)"
+    with stack_of(tmp_path, sleeper("a", code=say.replace("NAME", "'a'")), sleeper("b", tier=1, code=say.replace("NAME", "'b'"))) as stack:
+        pids = [stack.pid("a"), stack.pid("b")]
+        time.sleep(0.3)  # until the handlers are set
+    assert (tmp_path / "order").read_text() == "ba"
+    assert all(is_gone(pid) for pid in pids)
+    assert not (tmp_path / "stack.json").exists()
+    assert not is_locked(tmp_path)
+    assert not list((tmp_path / "run").glob("plan-*"))
+
+
+def test_a_part_that_ignores_sigterm_is_killed_in_time(tmp_path: Path) -> None:
+    """The stop is bounded whatever a part does, children it started included."""
+    code = "import signal, subprocess, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    code += "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\nopen('child', 'w').write(str(child.pid))"
+    with stack_of(tmp_path, sleeper("deaf", code=code, stop_timeout_s=0.5)) as stack:
+        pid = stack.pid("deaf")
+        wait_for(lambda: (tmp_path / "child").exists() and bool((tmp_path / "child").read_text()))
+        started = time.monotonic()
+    assert time.monotonic() - started < 4
+    assert is_gone(pid)
+    wait_for(lambda: is_gone(int((tmp_path / "child").read_text())))
+
+
+def test_a_supervisor_killed_hard_takes_its_parts_along(tmp_path: Path) -> None:
+    """SIGKILL of the supervisor leaves no process, and the folder can be used again at once."""
+    stack = stack_of(tmp_path, sleeper("a"))
+    stack.start(detached=True)
+    stack.wait_healthy(10)
+    record = stack.record
+    assert record is not None
+    pid = stack.pid("a")
+    os.kill(record.supervisor, signal.SIGKILL)
+    wait_for(lambda: is_gone(pid))
+    assert stack.record is None
+    with stack_of(tmp_path, sleeper("a")) as again:
+        assert again.pid("a") != pid
+    stack.stop()
+
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from runstream_local.parts import Health, Part
+from runstream_local.stack import Stack
+part = Part("a", (sys.executable, "-c", "import time; time.sleep(600)"), Health("alive"))
+stack = Stack(data=Path(sys.argv[1]), parts=(), extra_parts=(part,))
+stack.start()
+stack.wait_healthy(10)
+print(stack.pid("a"), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_stack_ends_with_its_starter_however_that_ends(tmp_path: Path) -> None:
+    """A test run that is killed hard leaves no stack behind."""
+    with subprocess.Popen([sys.executable, "-c", STARTER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        pid = int(starter.stdout.readline())
+        starter.kill()
+    wait_for(lambda: is_gone(pid) and not is_locked(tmp_path))
+
+
+def test_a_folder_holds_one_stack(tmp_path: Path) -> None:
+    """A second start on the same folder is refused and changes nothing."""
+    with stack_of(tmp_path, sleeper("a")) as stack:
+        before = stack.record
+        with pytest.raises(StackError, match="already runs"):
+            stack_of(tmp_path, sleeper("b")).start()
+        assert stack.record == before
+
+
+@pytest.mark.parametrize(("code", "times"), [(2, ""), (7, " 3 times")])
+def test_a_part_that_cannot_start_is_named_with_its_words(tmp_path: Path, code: int, times: str) -> None:
+    """Waiting ends with the part's name, how it ended and what it said; nothing is left running."""
+    bad = Part("bad", (sys.executable, "-c", f"import sys; print('the reason'); sys.exit({code})"), Health("file", "never"), tier=1)
+    with pytest.raises(PartError, match=f"bad did not start{times} \\(exit code {code}\\): [^$]*the reason") as caught:
+        stack_of(tmp_path, sleeper("a"), bad).__enter__()
+    assert caught.value.part == "bad"
+    assert not is_locked(tmp_path)
+
+
+def test_a_task_that_fails_once_is_tried_again(tmp_path: Path) -> None:
+    """A task may find its service not quite there yet."""
+    code = "import pathlib, sys\np = pathlib.Path('tried')\nif p.exists(): sys.exit(0)\np.touch()\nsys.exit(1)"
+    with stack_of(tmp_path, Part("task", (sys.executable, "-c", code), Health("exit")), sleeper("b", tier=1)) as stack:
+        assert stack.part("task").phase == "done"
+        assert stack.part("task").restarts == 1
+
+
+def test_a_ready_file_of_an_earlier_life_does_not_count(tmp_path: Path) -> None:
+    """A worker is healthy when it says so itself, after each start anew."""
+    ready = tmp_path / "run" / "w.ready"
+    code = f"import time, pathlib\ntime.sleep(0.5)\npathlib.Path({str(ready)!r}).write_text('ready\\n')\ntime.sleep(600)"
+    with stack_of(tmp_path, Part("w", (sys.executable, "-c", code), Health("file", str(ready)))) as stack:
+        stack.kill("w")
+        assert stack.part("w").phase != "healthy"
+        stack.wait_healthy(10)
+
+
+def test_an_unknown_part_is_said(tmp_path: Path) -> None:
+    """A typo in a part's name is an error with the names there are."""
+    with pytest.raises(PartError, match="kafka, clickhouse, topics"):
+        Stack(data=tmp_path, parts=("kafak",))
+
+
+@pytest.mark.stack
+def test_services_survive_their_own_death_and_the_stacks(tmp_path: Path) -> None:
+    """Broker and engine, killed hard one after the other and then stopped in order, hold what they had acknowledged; settings find them by folder."""
+    with Stack(data=tmp_path, parts=("kafka", "clickhouse")) as stack:
+        found = settings.load({"home": tmp_path}, {})
+        assert (found.kafka, found.clickhouse_url) == (stack.kafka, stack.clickhouse_url)
+        topic = make_topic(stack.kafka, partitions=2)
+        produce(stack.kafka, topic, [b"1", b"2"])
+        post(stack.clickhouse_url, "CREATE TABLE t (a Int32) ENGINE = MergeTree ORDER BY a")
+        assert post(stack.clickhouse_url, "INSERT INTO t FORMAT CSV\n1\n").status == 200
+        for name in ("kafka", "clickhouse"):
+            stack.kill(name)
+        stack.wait_healthy(60)
+        assert read_all(stack.kafka, topic, count=2) == [b"1", b"2"]
+    with Stack(data=tmp_path, parts=("kafka", "clickhouse")) as stack:
+        assert post(stack.clickhouse_url, "SELECT * FROM t").text == "1\n"
+        assert read_all(stack.kafka, topic, count=2) == [b"1", b"2"]
+    assert not is_healthy(stack.kafka, timeout_s=0.5)
+
+
+def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
+    """`down` twice, or on an empty folder, is fine."""
+    assert stop_stack(tmp_path) is False
+    (tmp_path / "stack.json").write_text(json.dumps({"supervisor": 1}))
+    assert stop_stack(tmp_path) is False
