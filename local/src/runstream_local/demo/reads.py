@@ -17,7 +17,7 @@ SELECT alert_id, rule, severity, state, rank, metric, step, value, text, fired_l
 FROM alerts WHERE run_id = {run:UUID} ORDER BY fired, rule"""
 
 CURVE = """
-SELECT rank, intDiv(step, 28) AS epoch, min(step) AS step, avgIf(value, isFinite(value)) AS loss, countIf(NOT isFinite(value)) AS non_finite
+SELECT rank, intDiv(step, 28) AS epoch, min(step) AS first_step, avgIf(value, isFinite(value)) AS loss, countIf(NOT isFinite(value)) AS non_finite
 FROM metrics WHERE run_id = {run:UUID} AND context = 'training' AND name = 'loss'
 GROUP BY rank, epoch ORDER BY rank, epoch"""
 

@@ -9,17 +9,24 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress
 from rich.rule import Rule
 
 from runstream_local.demo import reads, show
+from runstream_local.errors import SqlError
+from runstream_local.stack import Stack
+from runstream_local.stack_file import read_stack
 from runstream_schemas.ids import new_uuid
-from runstream_schemas.settings import Settings, environment_of
+from runstream_schemas.settings import Settings, environment_of, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -28,10 +35,73 @@ if TYPE_CHECKING:
 
 WORLD_SIZE = 2
 # Rank 0 learns. Rank 1's rate grows until its training diverges, some way through, so that an alert has a true reason to fire.
-LEARNING_RATES = (0.1, 1.5)
+LEARNING_RATES = (0.1, 2.0)
 TRAINING_LIMIT_S = 120.0
 SETTLE_LIMIT_S = 30.0  # How long after training everything logged may take to be stored, before the demo calls it lost.
 POLL_S = 0.5
+
+
+@contextmanager
+def stack_on(settings: Settings, console: Console) -> Generator[Settings]:
+    """The stack that runs on the home folder, or one that lives as long as the demo; gives the settings that reach it.
+
+    Raises:
+        LocalError: it could not be started.
+    """
+    running = read_stack(settings.home_dir)
+    if running is not None:
+        console.print(f"using the stack that runs on {settings.home_dir}")
+        yield _settings_of(settings.home_dir)
+        return
+    console.print(f"starting Kafka, ClickHouse, a Faust worker and a sink worker on {settings.home_dir} ...")
+    begun = time.monotonic()
+    stack = Stack(data=settings.home_dir)
+    try:
+        with _download(console) as progress:
+            stack.start(progress=progress)
+        stack.wait_healthy()
+        console.print(f"the stack is up after {time.monotonic() - begun:.1f} s: Kafka at {stack.kafka}, ClickHouse at {stack.clickhouse_url}")
+        yield _settings_of(settings.home_dir)
+    finally:
+        console.print("stopping the stack ...", style="dim")
+        stack.stop()
+
+
+def _settings_of(home: Path) -> Settings:
+    """Every address as the stack says, and nothing of the user's own Kafka: the demo keeps to this machine."""
+    return load({"home": home, "journal_dir": home / "journals"}, environ={})
+
+
+@contextmanager
+def _download(console: Console) -> Generator[Callable[[int, int], None]]:
+    """Shows how much of Kafka is here, the first time that it is needed."""
+    shown = Progress("fetching Apache Kafka", BarColumn(), DownloadColumn(), console=console, transient=True)
+    task = shown.add_task("fetch", total=None, visible=False)
+    with shown:
+        yield lambda here, total: shown.update(task, completed=here, total=total, visible=True)
+
+
+def asker(settings: Settings) -> Ask:
+    """Asks ClickHouse over its HTTP interface, the way any client would; the questions raise SqlError when there is no answer."""
+
+    def ask(sql: str, parameters: dict[str, str]) -> Rows:
+        query = {f"param_{name}": value for name, value in parameters.items()}
+        query |= {
+            "database": settings.clickhouse_database,
+            "default_format": "JSON",
+            "output_format_json_quote_64bit_integers": "0",
+            "output_format_json_quote_denormals": "1",
+        }
+        request = urllib.request.Request(f"{settings.clickhouse_url}/?{urllib.parse.urlencode(query)}", data=sql.encode(), method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise SqlError(f"ClickHouse refused a question of the demo: {error.read().decode(errors='replace')[:500]}") from error
+        except OSError as error:
+            raise SqlError(f"ClickHouse at {settings.clickhouse_url} did not answer: {error}") from error
+
+    return ask
 
 
 class Rank:
@@ -155,3 +225,13 @@ def _report(console: Console, ask: Ask, run_id: str, account: Rows, alerts: Rows
     part("Checkpoints", show.checkpoints(ask(reads.CHECKPOINTS, parameters)))
     part("Hardware by process", show.hardware(ask(reads.HARDWARE, parameters)))
     part("Account of the run", show.account(account, judged))
+
+
+def say_where_to_go(console: Console, settings: Settings, run_id: str, seconds: float) -> None:
+    """The last words: what to try next on what was recorded."""
+    console.print()
+    console.print(Rule(f"done in {seconds:.0f} s; what to do next", align="left", style="dim"))
+    home = "" if settings.home == Settings.model_fields["home"].default else f" --data {settings.home_dir}"
+    console.print(f"  runstream up{home}            the stack again, with this run in it", soft_wrap=True)
+    console.print(f"  runstream sql \"SELECT name, max(value) FROM metrics WHERE run_id = '{run_id}' GROUP BY name\"", soft_wrap=True)  # noqa: S608 - it is shown, not run
+    console.print("  README.md                three lines for a training script of yours, and more SQL", soft_wrap=True)

@@ -97,7 +97,7 @@ def curve(rows: Rows, width: int) -> RenderableType:
     legend: list[Text] = []
     for rank in ranks:
         mine = [row for row in rows if int(row["rank"]) == rank]
-        points = [(float(row["step"]), float("nan") if row["loss"] is None else float(row["loss"])) for row in mine]
+        points = [(float(row["first_step"]), float("nan") if row["loss"] is None else float(row["loss"])) for row in mine]
         lines.append(Line(f"rank {rank}", points))
         broken = next((row for row in mine if int(row["non_finite"])), None)
         good = [loss for _, loss in points if math.isfinite(loss)]
