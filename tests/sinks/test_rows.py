@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ ONE_OF_EACH: list[tuple[Name, rec.Record]] = [
 ]
 
 
-def mapped(name: Name, *records: rec.Record) -> dict[str, list[object]]:
+def mapped(name: Name, *records: rec.Record) -> dict[str, list[Any]]:
     """The columns of records."""
     rows = PlainRows(name)
     for one in records:
@@ -60,9 +61,9 @@ def test_fields_keep_their_values(name: Name, record: rec.Record) -> None:
         if field in ("run_id", "event_id") and isinstance(stored, bytes):
             stored = str(uuid.UUID(bytes=stored))
         elif isinstance(value, dict):
-            stored = dict(stored)  # pyright: ignore[reportArgumentType, reportUnknownVariableType, reportCallIssue]  # pairs
+            stored = dict(stored)
         elif isinstance(value, tuple):
-            stored = tuple(stored)  # pyright: ignore[reportArgumentType]  # a list
+            stored = tuple(stored)
         assert stored == value, field
 
 
