@@ -1,0 +1,37 @@
+"""The benchmarks there are: name, one line of what they measure, module. A module is imported when its benchmark runs, and has `run(seconds)`, which yields figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.figures import Figure
+
+
+class _Module(Protocol):
+    def run(self, seconds: float) -> Iterator[Figure]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One benchmark: its name on the command line and what it measures."""
+
+    name: str
+    about: str
+
+    def run(self, seconds: float) -> Iterator[Figure]:
+        """Yields its figures; takes about `seconds`."""
+        return cast("_Module", import_module(f"benchmarks.{self.name}")).run(seconds)
+
+
+BENCHMARKS = {
+    one.name: one
+    for one in (
+        Benchmark("codec", "packing and unpacking a metric frame of 20 names and 50 rows, to and from numpy, over fastavro's time"),
+        Benchmark("log_call", "one call of run.log with 1, 20 and 1,000 floats over json.dumps of the same dict"),
+    )
+}
