@@ -1,0 +1,67 @@
+"""What every worker knows whole: the rules, the project of each run, and schemas newer than this release. Learned record by record from three topics.
+
+Reading the topics is the follower's work. A record that cannot be read is logged and skipped: the sinks set it aside, so nothing is lost by it here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from runstream_rules import RuleBook
+from runstream_schemas import wire
+from runstream_schemas.catalogue import Catalogue, bundled, entry
+from runstream_schemas.errors import SchemasError
+from runstream_schemas.records import Rule, Run, Schema
+
+if TYPE_CHECKING:
+    from runstream_schemas.topics import Name
+
+logger = logging.getLogger(__name__)
+
+TOPICS: tuple[Name, ...] = ("rule", "run", "schema")
+
+
+class Knowledge:
+    """Changes only through `learn`, on the event loop's thread; `wait` lets others sleep until it does."""
+
+    def __init__(self) -> None:
+        self.book = RuleBook()
+        self.catalogue = Catalogue(bundled().entries())
+        self._projects: dict[str, str] = {}
+        self._changed = asyncio.Event()
+
+    def project_of(self, run_id: str) -> str:
+        """The run's project; empty while no record of the run has come."""
+        return self._projects.get(run_id, "")
+
+    def learn(self, name: Name, key: bytes | None, value: bytes | None) -> None:
+        """Takes one record of one of `TOPICS`."""
+        try:
+            if value is None:
+                if name == "rule" and key is not None:
+                    self.book.forget(key.decode())
+            else:
+                self._learn(wire.decode(value, self.catalogue))
+        except (SchemasError, ValueError) as error:
+            logger.warning("record not understood", extra={"topic": name, "reason": str(error)})
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Returns when something was learned, or after `timeout_s`."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        except TimeoutError:
+            pass
+
+    def _learn(self, record: object) -> None:
+        if isinstance(record, Rule):
+            refused = self.book.learn(record)
+            if refused is not None:
+                logger.warning("rule refused", extra={"rule_id": record.rule_id, "reason": str(refused)})
+        elif isinstance(record, Run):
+            self._projects[record.run_id] = record.project
+        elif isinstance(record, Schema):
+            self.catalogue.add(entry(record.name, record.version, record.schema))

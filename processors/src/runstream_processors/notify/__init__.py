@@ -1,0 +1,1 @@
+"""The notifier: alerts from the topic to people."""

@@ -1,0 +1,135 @@
+"""The worker process: settings in, rules and summaries out, until a signal.
+
+It reads the rule, run and schema topics to their ends before it takes the first frame. When something cannot go on it ends with exit code 1 and is started again by its
+supervisor; wrong settings end it with 2 and one sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runstream_processors import knowledge as known
+from runstream_processors import pipeline
+from runstream_processors.admin import ensure_changelogs, partition_counts
+from runstream_processors.connection import Connection, connection_of
+from runstream_processors.engine import Engine, Received
+from runstream_processors.errors import EngineFailed
+from runstream_processors.faust_runner import FaustRunner, Source, Timing, changelog_of
+from runstream_processors.follower import Follower
+from runstream_rules import Policy
+from runstream_schemas.topics import TOPICS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runstream_schemas.settings import Settings
+    from runstream_schemas.topics import Name
+
+logger = logging.getLogger(__name__)
+
+SOURCES: tuple[Name, ...] = ("metric", "hardware")
+TOPICS_WAIT_S = 60.0
+STOP_TIMEOUT_S = 7.0  # Of the ten seconds in which a part must be gone after SIGTERM.
+_LOOK_S = 0.1
+
+
+def group_of(prefix: str) -> str:
+    """The consumer group of the workers of one deployment."""
+    return f"{prefix}.processor"
+
+
+def run(settings: Settings, timing: Timing | None = None) -> int:
+    """Works until SIGTERM or SIGINT (exit code 0) or until something fails (1). Raises SettingsError or NotReady before the start."""
+    timing = timing or Timing()
+    connection = connection_of(settings)
+    prefix = settings.topic_prefix
+    wanted: tuple[Name, ...] = (*SOURCES, *known.TOPICS, "alert", "summary")
+    names: dict[Name, str] = {name: TOPICS[name].full_name(prefix) for name in wanted}
+    counts = partition_counts(connection, list(names.values()), TOPICS_WAIT_S)
+    ensure_changelogs(connection, {changelog_of(group_of(prefix), name): counts[names[name]] for name in SOURCES}, TOPICS_WAIT_S)
+    topics: dict[Name, tuple[str, int]] = {name: (topic, counts[topic]) for name, topic in names.items()}
+    with tempfile.TemporaryDirectory(prefix="runstream-processor-") as scratch:
+        return asyncio.run(_run(settings, timing, connection, topics, Path(scratch)))
+
+
+async def _run(settings: Settings, timing: Timing, connection: Connection, topics: dict[Name, tuple[str, int]], scratch: Path) -> int:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, asked)
+    knowledge = known.Knowledge()
+    follower = Follower(connection, {topics[name][0]: (topics[name][1], functools.partial(knowledge.learn, name)) for name in known.TOPICS})
+    runner = FaustRunner(connection, group_of(settings.topic_prefix), [_source(settings, knowledge, name, *topics[name]) for name in SOURCES], timing, scratch)
+    following = asyncio.create_task(follower.run())
+    try:
+        failure = await _until_asked(asked, following, follower, runner, settings.ready_file)
+    finally:
+        await runner.stop(STOP_TIMEOUT_S)
+        following.cancel()
+    if failure is None:
+        logger.info("stopped")
+        return 0
+    logger.error("worker ends", extra={"reason": repr(failure)})
+    return 1
+
+
+async def _until_asked(
+    asked: asyncio.Event, following: asyncio.Task[None], follower: Follower, runner: FaustRunner, ready_file: Path | None
+) -> BaseException | None:
+    """Starts the runner and watches it; returns None when the process was asked to stop, else why it cannot go on."""
+    while not (follower.caught_up.is_set() or asked.is_set() or following.done()):
+        await asyncio.sleep(_LOOK_S)
+    starting: asyncio.Task[None] | None = None
+    said = False
+    while not asked.is_set():
+        if following.done():
+            return following.exception() or EngineFailed("the followed topics are no longer followed")
+        if starting is None:
+            starting = asyncio.create_task(runner.start())
+        if starting.done() and (error := starting.exception()) is not None:
+            return error
+        if runner.failed.is_set():
+            return runner.failure
+        if starting.done() and runner.stopped:
+            return EngineFailed("Faust stopped by itself")
+        if not said and starting.done() and runner.ready:
+            said = True
+            logger.info("ready")
+            if ready_file is not None:
+                ready_file.write_text("ready\n", encoding="utf-8")
+        await asyncio.sleep(_LOOK_S)
+    if starting is not None and not starting.done():
+        starting.cancel()
+    return None
+
+
+def _source(settings: Settings, knowledge: known.Knowledge, name: Name, topic: str, partitions: int) -> Source:
+    policy = Policy(late_ms=int(settings.alert_late_s * 1000))
+    engine = Engine(knowledge, policy, settings.topic_prefix, int(settings.rules_wait * 1000))
+
+    async def handle(records: Sequence[Received], ports: pipeline.Ports) -> bool:
+        return await pipeline.process(engine, knowledge, records, ports, now_ms, settings.rules_wait)
+
+    return Source(name, topic, partitions, handle, engine.forget)
+
+
+def now_ms() -> int:
+    """The processor's clock, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _on_signal(asked: asyncio.Event) -> None:
+    asked.set()
+    # Whatever hangs on the way out, the process is gone in time; nothing is lost by that, since nothing unfinished was acknowledged.
+    watchdog = threading.Timer(STOP_TIMEOUT_S + 2.0, os._exit, (0,))
+    watchdog.daemon = True
+    watchdog.start()

@@ -1,0 +1,165 @@
+"""The worker as a process on a real broker: known frames in, exact alerts and summaries out, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pytest
+
+from runstream_rules import Series, Summary, recompute, summaries_of
+from runstream_schemas import wire
+from runstream_schemas.records import Alert, MetricFrame, MetricGroup, Record, Rule, SummaryFrame
+from tests.processors.stack import Feed, Part, Tail, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+
+NAMES = ("loss", "accuracy", "grad/norm")
+WRITERS = range(1, 9)
+ROWS = 400
+FRAME_ROWS = 10
+RULE = Rule(rule_id="high", version=1, time_ms=0, name="loss is high", kind="threshold", metric="loss", operator=">", threshold=1.5)
+
+
+def history(writer: int, rows: int = ROWS) -> list[MetricFrame]:
+    """Frames of one writer with a known history: a loss that rises above 1.5 now and then, some NaN in the norm."""
+    generator = np.random.default_rng(writer)
+    values = generator.normal(size=(rows, len(NAMES)))
+    values[generator.random(rows) < 0.05, 2] = np.nan
+    seqs = np.arange(rows, dtype=np.int64)
+    times = np.full(rows, time.time_ns() // 1_000_000, dtype=np.int64)
+    out: list[MetricFrame] = []
+    for first in range(0, rows, FRAME_ROWS):
+        cut = slice(first, first + FRAME_ROWS)
+        group = MetricGroup("training", "", NAMES, seqs[cut], seqs[cut] * 2, times[cut], values[cut])
+        out.append(MetricFrame(f"run-{writer % 2}", writer, 1, "attempt", writer, "node", first, first + FRAME_ROWS, 0, (group,)))
+    return out
+
+
+def recomputed(frames: Sequence[MetricFrame]) -> dict[tuple[int, Series], Summary]:
+    """The summary of every series of some frames, from the points."""
+    points: dict[tuple[int, Series], list[tuple[int, int, float]]] = {}
+    for frame in frames:
+        for group in frame.groups:
+            for column, name in enumerate(group.keys):
+                rows = zip(group.steps.tolist(), group.times.tolist(), group.values[:, column].tolist(), strict=True)
+                points.setdefault((frame.writer, Series(name, group.context, group.subject)), []).extend(rows)
+    return {key: recompute(every) for key, every in points.items()}
+
+
+def last_summaries(records: Sequence[Record]) -> dict[tuple[int, Series], Summary]:
+    """The summary of every series in the records with the greatest `next_seq`."""
+    newest: dict[tuple[int, int], SummaryFrame] = {}
+    for record in cast("Sequence[SummaryFrame]", records):
+        key = (record.writer, record.block)
+        if key not in newest or newest[key].next_seq <= record.next_seq:
+            newest[key] = record
+    return {(frame.writer, series): one for frame in newest.values() for series, one in summaries_of(frame).items()}
+
+
+def episodes(frames: Sequence[MetricFrame]) -> set[tuple[int, int, int, int]]:
+    """Writer, opening seq, version and step of every alert that `RULE` must give, in plain Python."""
+    out: set[tuple[int, int, int, int]] = set()
+    opened: dict[int, int] = {}
+    for frame in frames:
+        for group in frame.groups:
+            for seq, step, value in zip(group.seqs.tolist(), group.steps.tolist(), group.values[:, 0].tolist(), strict=True):
+                if value > 1.5 and frame.writer not in opened:
+                    opened[frame.writer] = seq
+                    out.add((frame.writer, seq, 0, step))
+                elif value <= 1.5 and frame.writer in opened:
+                    out.add((frame.writer, opened.pop(frame.writer), 1, step))
+    return out
+
+
+def place(alert: Alert) -> tuple[int, int, int, int]:
+    """An alert in the words of `episodes`."""
+    return (alert.writer, alert.seq, alert.version, alert.step)
+
+
+def mixed(histories: Sequence[list[MetricFrame]]) -> list[MetricFrame]:
+    """Frames of several writers in turns."""
+    return [frame for turn in zip(*histories, strict=True) for frame in turn]
+
+
+def all_in(records: Sequence[Record], writers: Sequence[int], next_seq: int = ROWS) -> bool:
+    """Whether the summaries of all writers have reached a seq."""
+    reached = {record.writer for record in cast("Sequence[SummaryFrame]", records) if record.next_seq == next_seq}
+    return reached >= set(writers)
+
+
+def assert_exact(frames: Sequence[MetricFrame], summaries: Sequence[Record], alerts: Sequence[Record]) -> None:
+    """Summaries equal the recomputation to the last bit; each alert is there, under one id, and no other."""
+    found, wanted = last_summaries(summaries), recomputed(frames)
+    assert found.keys() == wanted.keys()
+    wrong = {key: (found[key], one) for key, one in wanted.items() if not found[key].same_as(one)}
+    assert not wrong
+    by_key = {(alert.alert_id, alert.version): place(alert) for alert in cast("Sequence[Alert]", alerts)}
+    assert set(by_key.values()) == episodes(frames)
+    assert len(by_key) == len(set(by_key.values()))
+
+
+def test_known_frames_give_known_alerts_and_summaries(kafka: str, tmp_path: Path) -> None:
+    """Metrics and hardware of several writers, frames repeated and cut otherwise, a record that is none: exact results, within a second for what is new."""
+    settings = settings_of(kafka)
+    feed, summaries, alerts = Feed(settings), Tail(settings, "summary"), Tail(settings, "alert")
+    feed.raw("rule", [(b"high", wire.encode(RULE))])
+    worker = Part("worker", settings, tmp_path)
+    try:
+        worker.wait_ready()
+        frames = mixed([history(writer) for writer in WRITERS])
+        feed.frames(frames[:200])
+        feed.raw("metric", [(b"whatever", b"no record"), (b"whatever", None)])
+        feed.frames(frames[100:])
+        hardware = history(99, 20)
+        feed.frames(hardware, "hardware")
+        summaries.until(lambda records: all_in(records, WRITERS) and all_in(records, [99], 20))
+        every = [*frames, *hardware]
+        alerts.until(lambda records: len({place(cast("Alert", one)) for one in records}) >= len(episodes(every)))
+        assert_exact(every, summaries.records, alerts.records)
+
+        late = history(50, 20)
+        late[1].groups[0].values[3, 0] = 9.0
+        feed.frames(late)
+        began = time.monotonic()
+        alerts.until(lambda records: any(cast("Alert", one).writer == 50 and cast("Alert", one).value == 9.0 for one in records))
+        assert time.monotonic() - began < 1.0
+        assert worker.stop() == 0, worker.said()
+        assert "Traceback" not in worker.said()
+    finally:
+        worker.kill()
+        summaries.close()
+        alerts.close()
+
+
+def test_a_worker_killed_hard_loses_and_doubles_nothing(kafka: str, tmp_path: Path) -> None:
+    """SIGKILL twice in the middle; the next worker goes on, summaries equal the recomputation, each alert is there once by id."""
+    settings = settings_of(kafka)
+    feed, summaries, alerts = Feed(settings), Tail(settings, "summary"), Tail(settings, "alert")
+    feed.raw("rule", [(b"high", wire.encode(RULE))])
+    frames = mixed([history(writer) for writer in WRITERS])
+    worker = Part("worker", settings, tmp_path)
+    try:
+        worker.wait_ready()
+        at = 0
+        for stop in (100, 200):
+            while at < stop:
+                feed.frames(frames[at : at + 10])
+                at += 10
+                time.sleep(0.05)
+            worker.kill()
+            worker = Part("worker", settings, tmp_path)
+        feed.frames(frames[at:])
+        summaries.until(lambda records: all_in(records, WRITERS), timeout_s=60)
+        alerts.until(lambda records: len({place(cast("Alert", one)) for one in records}) >= len(episodes(frames)))
+        assert_exact(frames, summaries.records, alerts.records)
+        assert worker.stop() == 0, worker.said()
+    finally:
+        worker.kill()
+        summaries.close()
+        alerts.close()
