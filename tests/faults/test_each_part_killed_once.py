@@ -23,6 +23,7 @@ from runstream_rules.recompute import Summary, recompute
 from runstream_schemas.ids import new_uuid
 from tests.answers import Answers
 from tests.faults import known
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(420)]
 
@@ -102,15 +103,6 @@ class Job:
 
         wait_for(look, 15, "an agent")
         return found[-1]
-
-
-def wait_for(holds: Callable[[], bool], limit_s: float, what: str) -> None:
-    """Waits until something holds; fails with its name when it does not within the limit."""
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {limit_s:g} s for {what}")
-        time.sleep(0.1)
 
 
 @pytest.fixture
