@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -161,5 +162,74 @@ def test_a_worker_killed_hard_loses_and_doubles_nothing(kafka: str, tmp_path: Pa
         assert worker.stop() == 0, worker.said()
     finally:
         worker.kill()
+        summaries.close()
+        alerts.close()
+
+
+def feed_slowly(feed: Feed, frames: Sequence[MetricFrame]) -> None:
+    """Ten frames at a time, so that whatever happens meanwhile happens in the middle."""
+    for at in range(0, len(frames), 10):
+        feed.frames(frames[at : at + 10])
+        time.sleep(0.03)
+
+
+def test_two_workers_share_and_hand_over(kafka: str, tmp_path: Path) -> None:
+    """A second worker joins while records flow, the first one is killed, a third joins, the second is asked to stop: results stay exact."""
+    settings = settings_of(kafka)
+    feed, summaries, alerts = Feed(settings), Tail(settings, "summary"), Tail(settings, "alert")
+    feed.raw("rule", [(b"high", wire.encode(RULE))])
+    frames = mixed([history(writer) for writer in WRITERS])
+    workers = [Part("worker", settings, tmp_path)]
+    try:
+        workers[0].wait_ready()
+        feed_slowly(feed, frames[:80])
+        workers.append(Part("worker", settings, tmp_path))
+        feed_slowly(feed, frames[80:160])
+        workers[1].wait_ready()
+        feed_slowly(feed, frames[160:200])
+        workers[0].kill()
+        feed_slowly(feed, frames[200:240])
+        workers.append(Part("worker", settings, tmp_path))
+        workers[2].wait_ready()
+        feed_slowly(feed, frames[240:280])
+        assert workers[1].stop() == 0, workers[1].said()
+        feed_slowly(feed, frames[280:])
+        summaries.until(lambda records: all_in(records, WRITERS), timeout_s=60)
+        alerts.until(lambda records: len({place(cast("Alert", one)) for one in records}) >= len(episodes(frames)))
+        assert_exact(frames, summaries.records, alerts.records)
+    finally:
+        for worker in workers:
+            worker.kill()
+        summaries.close()
+        alerts.close()
+
+
+def test_a_worker_that_was_frozen_sets_nothing_back(kafka: str, tmp_path: Path) -> None:
+    """Stopped past its session timeout while another took over, and then woken: a third worker, which reads the state anew, finds it exact."""
+    settings = settings_of(kafka)
+    feed, summaries, alerts = Feed(settings), Tail(settings, "summary"), Tail(settings, "alert")
+    feed.raw("rule", [(b"high", wire.encode(RULE))])
+    frames = mixed([history(writer) for writer in WRITERS])
+    workers = [Part("worker", settings, tmp_path)]
+    try:
+        workers[0].wait_ready()
+        feed_slowly(feed, frames[:80])
+        workers[0].process.send_signal(signal.SIGSTOP)
+        workers.append(Part("worker", settings, tmp_path))
+        feed_slowly(feed, frames[80:160])
+        summaries.until(lambda records: all_in(records, WRITERS, 200), timeout_s=60)
+        workers[0].process.send_signal(signal.SIGCONT)
+        feed_slowly(feed, frames[160:240])
+        summaries.until(lambda records: all_in(records, WRITERS, 300), timeout_s=60)
+        for worker in workers:
+            worker.kill()
+        workers.append(Part("worker", settings, tmp_path))
+        feed_slowly(feed, frames[240:])
+        summaries.until(lambda records: all_in(records, WRITERS), timeout_s=60)
+        alerts.until(lambda records: len({place(cast("Alert", one)) for one in records}) >= len(episodes(frames)))
+        assert_exact(frames, summaries.records, alerts.records)
+    finally:
+        for worker in workers:
+            worker.kill()
         summaries.close()
         alerts.close()
