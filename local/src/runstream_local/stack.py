@@ -23,6 +23,7 @@ from runstream_local.parts import ALL_PARTS, Part, dump_parts, standard_parts
 from runstream_local.ports import HOST, choose_port
 from runstream_local.stack_file import PartRecord, StackRecord, is_locked, read_stack
 from runstream_local.supervisor import BUSY
+from runstream_schemas.settings import load
 
 __all__ = ["Stack", "log_tail", "stop_stack"]
 
@@ -73,6 +74,17 @@ class Stack:
             "RUNSTREAM_CLICKHOUSE_URL": self.clickhouse_url,
         }
         """What a process needs in its environment to use this stack."""
+        if kafka is None:
+            # Options for a real cluster, SASL above all, are none for the broker that is started here.
+            self.environment["RUNSTREAM_KAFKA_OPTIONS"] = ""
+        resolved = load(environ={**os.environ, **self.environment})
+        self.settings: dict[str, str] = {
+            "kafka": self.kafka,
+            "clickhouse_url": self.clickhouse_url,
+            "clickhouse_database": resolved.clickhouse_database,
+            "topic_prefix": resolved.topic_prefix,
+        }
+        """By what others reach this stack, by setting name: what its stack.json offers to `runstream_schemas.settings`."""
         self._parts = (
             *standard_parts(
                 self._names,
@@ -135,10 +147,9 @@ class Stack:
             )
 
     @property
-    def settings(self) -> dict[str, str]:
-        """The settings by which others reach this stack, by setting name; what stack.json offers to `runstream_schemas.settings`."""
-        wanted = ("kafka", "clickhouse_url", "clickhouse_database", "topic_prefix")
-        return {name: self.environment[key] for name in wanted if (key := f"RUNSTREAM_{name.upper()}") in self.environment}
+    def is_running(self) -> bool:
+        """Whether the supervisor that this object started still runs."""
+        return self._supervisor is not None and self._supervisor.poll() is None
 
     @property
     def record(self) -> StackRecord | None:
