@@ -52,7 +52,7 @@ LOGGED = {0: 10, 1: 12}
 
 def test_a_balanced_account_with_the_alert_on_the_rank_that_diverged_holds() -> None:
     """The demo holds when every count agrees and the alert fired."""
-    assert reads.verdict(GOOD, [alert(1)], LOGGED).holds
+    assert reads.verdict(GOOD, [alert(1)], LOGGED, LOGGED).holds
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,7 @@ def test_a_balanced_account_with_the_alert_on_the_rank_that_diverged_holds() -> 
         ([writer(0, 10), writer(1, 12, points_stored=11), GOOD[2]], [alert(1)], LOGGED, "11 stored"),
         ([writer(0, 10), writer(1, 12, points_shipped=11), GOOD[2]], [alert(1)], LOGGED, "11 shipped"),
         (GOOD, [alert(1)], {0: 10, 1: 13}, "logged 13 points"),
+        (GOOD, [alert(1)], {0: 10, 1: 13}, "summaries of rank 1 hold 12"),
         ([writer(0, 10), GOOD[2]], [alert(1)], LOGGED, "rank 1 is missing"),
         ([writer(0, 10), writer(1, 12, state="running"), GOOD[2]], [alert(1)], LOGGED, "still running"),
         ([*GOOD[:2], writer(0, 5, kind="hardware", balanced=False)], [alert(1)], LOGGED, "hardware"),
@@ -72,7 +73,7 @@ def test_a_balanced_account_with_the_alert_on_the_rank_that_diverged_holds() -> 
 )
 def test_whatever_is_off_is_named(account: reads.Rows, alerts: reads.Rows, logged: dict[int, int], reason: str) -> None:
     """A count that differs, a writer that is missing or still runs, an alert that is missing or wrong: each makes the demo fail, with its reason."""
-    judged = reads.verdict(account, alerts, logged)
+    judged = reads.verdict(account, alerts, logged, LOGGED)
     assert not judged.holds
     assert any(reason in said for said in judged.reasons)
 
@@ -140,7 +141,7 @@ def test_progress_reads_as_plain_lines_and_as_a_live_view() -> None:
     assert "not finite" in line
     console = Console(record=True, width=120, file=io.StringIO())
     console.print(show.live(progress, 3.0))
-    console.print(show.account(GOOD, reads.verdict(GOOD, [alert(1)], LOGGED)))
+    console.print(show.account(GOOD, reads.verdict(GOOD, [alert(1)], LOGGED, LOGGED)))
     text = console.export_text()
     assert "5,678" in text
     assert "diverged" in text

@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     from runstream_local.errors import LocalError
     from runstream_schemas.settings import load
 
-    console = Console(stderr=args.json, highlight=False)
+    # Where there is no terminal, nobody says how wide the page is: wide enough for every table.
+    console = Console(stderr=args.json, highlight=False, width=None if (sys.stderr if args.json else sys.stdout).isatty() else 120)
     settings = load({"home": args.data})
     begun = time.monotonic()
     try:

@@ -25,6 +25,8 @@ SUMMARIES = """
 SELECT context, name, rank, count, non_finite, min, min_step, max, max_step, mean, last
 FROM summaries WHERE run_id = {run:UUID} AND context != '' ORDER BY context, name, rank"""
 
+SUMMARISED = "SELECT sum(count) AS points FROM summaries WHERE run_id = {run:UUID} AND rank = {rank:UInt32} AND context != ''"
+
 HARDWARE = """
 SELECT toUInt32OrZero(extract(name, 'rank="([0-9]+)"')) AS process,
        avgIf(value, name LIKE 'process.cpu.utilization%') AS cpu_mean, maxIf(value, name LIKE 'process.cpu.utilization%') AS cpu_max,
@@ -54,17 +56,19 @@ class Verdict:
         return self.balanced and self.alerted
 
 
-def verdict(account: Rows, alerts: Rows, logged_by_rank: dict[int, int]) -> Verdict:
-    """Judges the end of the demo: `logged_by_rank` is what each rank's process itself counted, which no part of the pipeline had a hand in."""
-    reasons: list[str] = []
+def verdict(account: Rows, alerts: Rows, logged: dict[int, int], summarised: dict[int, int]) -> Verdict:
+    """Judges the end of the demo, by rank: `logged` is what the rank's process itself counted, which no part of the pipeline had a hand in; `summarised` the values in its summaries."""
+    reasons = [
+        f"the summaries of rank {rank} hold {summarised.get(rank, 0)} values of {points}" for rank, points in logged.items() if summarised.get(rank) != points
+    ]
     ranks = {int(row["rank"]): row for row in account if row["kind"] == "rank"}
-    for rank, logged in logged_by_rank.items():
+    for rank, points in logged.items():
         row = ranks.get(rank)
         if row is None:
             reasons.append(f"rank {rank} is missing from the account")
-        elif not int(row["points_logged"]) == int(row["points_shipped"]) == int(row["points_stored"]) == logged:
+        elif not int(row["points_logged"]) == int(row["points_shipped"]) == int(row["points_stored"]) == points:
             reasons.append(
-                f"rank {rank} logged {logged} points, the account says {row['points_logged']} logged, {row['points_shipped']} shipped, {row['points_stored']} stored"
+                f"rank {rank} logged {points} points, the account says {row['points_logged']} logged, {row['points_shipped']} shipped, {row['points_stored']} stored"
             )
     reasons += [f"the hardware readings of rank {row['rank']}'s node do not balance" for row in account if row["kind"] == "hardware" and not row["balanced"]]
     reasons += [f"{row['kind']} {row['rank']} is still {row['state']}" for row in account if row["state"] == "running"]

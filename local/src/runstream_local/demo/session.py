@@ -184,7 +184,8 @@ def _settle(progress: show.Progress, ask: Ask, run_id: str, refresh: Callable[[]
         _look(progress, ask, run_id)
         account = ask(reads.ACCOUNT, {"run": run_id})
         logged = {rank: int(told["logged"]) for rank, told in progress.ranks.items()}
-        judged = reads.verdict(account, progress.alerts, logged)
+        summarised = {rank: int(ask(reads.SUMMARISED, {"run": run_id, "rank": str(rank)})[0]["points"]) for rank in logged}
+        judged = reads.verdict(account, progress.alerts, logged, summarised)
         refresh()
         if judged.holds or time.monotonic() > deadline:
             return account, progress.alerts, judged

@@ -48,7 +48,7 @@ class Progress:
 
 
 def _loss(told: dict[str, Any]) -> str:
-    return "not finite" if told["loss"] is None else f"{told['loss']:.3f}"
+    return "not finite" if told["loss"] is None else f"{told['loss']:.3g}"
 
 
 def number(value: Any) -> str:
@@ -58,7 +58,7 @@ def number(value: Any) -> str:
     amount = float(value)
     if not math.isfinite(amount):
         return str(amount)
-    return f"{amount:,.0f}" if amount == int(amount) and abs(amount) < 1e9 else f"{amount:.4g}"
+    return f"{amount:,.0f}" if amount == int(amount) and abs(amount) < 1e9 else f"{amount:.3g}"
 
 
 def live(progress: Progress, elapsed_s: float) -> RenderableType:
@@ -112,7 +112,7 @@ def table(rows: Rows, columns: dict[str, str]) -> Table:
     out = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     numeric = {key for key in columns if rows and all(not isinstance(row[key], (str, bool)) or _is_number(row[key]) for row in rows)}
     for key, title in columns.items():
-        out.add_column(title, justify="right" if key in numeric else "left")
+        out.add_column(title, justify="right" if key in numeric else "left", no_wrap=True)
     for row in rows:
         out.add_row(*(number(row[key]) if key in numeric else str(row[key]) for key in columns))
     return out
@@ -130,8 +130,8 @@ def _is_number(value: object) -> bool:
 
 def summaries(rows: Rows) -> Table:
     """The summary of each metric and rank."""
-    columns = {"context": "context", "name": "metric", "rank": "rank", "count": "values", "non_finite": "not finite", "min": "min", "min_step": "at step"}
-    return table(rows, columns | {"max": "max", "mean": "mean", "last": "last"})
+    columns = {"context": "context", "name": "metric", "rank": "rank", "count": "values", "non_finite": "not finite", "min": "min", "max": "max"}
+    return table(rows, columns | {"mean": "mean", "last": "last"})
 
 
 def alerts(rows: Rows) -> RenderableType:
