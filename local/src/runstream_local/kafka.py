@@ -21,6 +21,7 @@ from typing import NoReturn
 from runstream_local.errors import FormatError, LocalError
 from runstream_local.kafka_jars import ensure_jars
 from runstream_local.ports import HOST
+from runstream_schemas.topics import DEAD_LETTER_BYTES_MAX
 
 __all__ = ["Broker", "is_healthy", "java_command", "prepare", "server_properties"]
 
@@ -92,8 +93,8 @@ def server_properties(broker: Broker) -> dict[str, str]:
         "num.network.threads": "2",
         "num.io.threads": "4",
         "background.threads": "2",
-        # MetricFrames of wide models are large; the topics set the same bound.
-        "message.max.bytes": str(8 * 1024 * 1024),
+        # The largest bound that a topic of ours sets; each topic sets its own.
+        "message.max.bytes": str(DEAD_LETTER_BYTES_MAX),
     }
 
 

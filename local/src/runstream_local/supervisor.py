@@ -35,6 +35,7 @@ BUSY = 4
 
 _PROBE_TIMEOUT_S = 1.0
 _PROBE_EVERY_S = 2.0
+_LOG_BYTES_MAX = 16 << 20
 # Quick while something starts, so that a start is not longer than it must be; slow afterwards, so that an idle stack costs nothing to speak of.
 _LOOK_S_STARTING = 0.05
 _LOOK_S_HEALTHY = 1.0
@@ -118,6 +119,7 @@ class Supervisor:
     def _start(self, part: Part) -> None:
         if part.health.kind == "file":
             Path(part.health.target).unlink(missing_ok=True)
+        _make_room(self._log(part))
         child = start_child(part.argv, log=self._log(part), env=part.env, cwd=self._data)
         self._children[part.name] = child
         self._states[part.name] = started(self._states[part.name], pid=child.pid, now=time.monotonic())
@@ -171,6 +173,12 @@ def _probe(health: Health) -> bool:
             return False  # healthy is when it has ended, which is seen without a probe
         case "alive":
             return True
+
+
+def _make_room(log: Path) -> None:
+    """Sets a log aside that has grown large, in place of the one that was set aside before; only while its part is down, which keeps it open."""
+    if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:
+        log.replace(log.with_suffix(".log.1"))
 
 
 def _say(text: str) -> None:
