@@ -97,6 +97,13 @@ def _places(partitions: Iterable[TopicPartition]) -> set[Place]:
     return {Place(one.topic, one.partition) for one in partitions}
 
 
+def _offset(place: Place, mark: Mark) -> TopicPartition:
+    if mark.leader_epoch is None:
+        return TopicPartition(place.topic, place.partition, mark.offset)
+    # With the epoch, whoever goes on from here notices when the log was cut behind this offset.
+    return TopicPartition(place.topic, place.partition, mark.offset, leader_epoch=mark.leader_epoch)
+
+
 class Source:
     """The group's consumer. All calls come from one thread; the callbacks run inside `poll` and `close`."""
 
@@ -156,12 +163,7 @@ class Source:
 
     def commit(self, marks: dict[Place, Mark], *, wait: bool = False) -> None:
         """Commits offsets; with `wait` the broker has them when this returns, else a failure is logged when it comes. A failure costs only reading again."""
-        offsets = [
-            TopicPartition(place.topic, place.partition, mark.offset) if mark.leader_epoch is None
-            # With the epoch, a consumer that comes after a truncation of the log notices.
-            else TopicPartition(place.topic, place.partition, mark.offset, None, mark.leader_epoch)
-            for place, mark in marks.items()
-        ]  # fmt: skip
+        offsets = [_offset(place, mark) for place, mark in marks.items()]
         try:
             if wait:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
