@@ -213,3 +213,53 @@ def test_work_and_memory_grow_with_the_bytes_alone(kind: str) -> None:
     tracemalloc.stop()
     assert peak < 40 * 40_000
     forget()
+
+
+@pytest.mark.parametrize("number", [b"\xff" * 9 + b"\x02", b"\xff" * 9 + b"\x7f", b"\x80" * 10 + b"\x00", b"\x80" * 9 + b"\x02", b"\xff" * 11])
+def test_integers_beyond_64_bits_are_refused(number: bytes) -> None:
+    """A variable-length integer of more than 64 bits, or in more than 10 bytes, is malformed: Python would hold it, nobody behind us could."""
+    data = frame.encode(sample())
+    assert frame.decode(data.replace(avro_long(1_700_000_000_000), b"\xff" * 9 + b"\x01", 1)).started == -(1 << 63)
+    with pytest.raises(MalformedRecord, match="at most 64 bits"):
+        frame.decode(data.replace(avro_long(1_700_000_000_000), number, 1))
+
+
+def group_of(seqs: bytes, steps: bytes, times: bytes, values: int) -> bytes:
+    """A frame of one group with one name, its columns as given."""
+    column = avro_long(values) + bytes(8 * values) + b"\0"
+    return HEAD + b"\x02" + avro_text("") * 2 + b"\x02" + avro_text("x") + b"\0" + seqs + steps + times + column + b"\0\0"
+
+
+def blocks(*several: list[float]) -> bytes:
+    """An array of doubles in these blocks."""
+    return b"".join(avro_long(len(one)) + struct.pack(f"<{len(one)}d", *one) for one in several) + b"\0"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_columns_that_only_look_plain_are_read_as_they_are(cut: int) -> None:
+    """Three columns are taken in one view only where each is one block of the same length: a zero at the place of an end is not enough."""
+    columns = [[10.0, 11.0, 12.0], [1.0, 2.0, 0.0], [3.0, 4.0, 0.0]]
+    parts = [blocks(column[:1], column[1:]) if number == cut else blocks(column) for number, column in enumerate(columns)]
+    data = group_of(*parts, values=3)
+    assert datum_picture(fastavro_datum(data))
+    group = frame.decode(data).groups[0]
+    assert [group.seqs.tolist(), group.steps.tolist(), group.times.tolist()] == columns
+
+
+@pytest.mark.parametrize("longer", [0, 1, 2])
+def test_a_column_that_goes_on_is_seen(longer: int) -> None:
+    """A column of another length than its neighbours is malformed, also where its first block has their length."""
+    columns = [[10.0, 11.0, 12.0], [1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]
+    parts = [blocks(column, [13.0]) if number == longer else blocks(column) for number, column in enumerate(columns)]
+    lengths = [4 if number == longer else 3 for number in range(3)]
+    with pytest.raises(MalformedRecord, match=f"a group of {lengths[0]} seqs has {lengths[1]} steps and {lengths[2]} times"):
+        frame.decode(group_of(*parts, values=3))
+
+
+def test_a_number_that_looks_like_a_count() -> None:
+    """The end of a column is looked for, not only the count of the next one: a number may begin with the same byte."""
+    extra = float((1 << 52) + 6)
+    assert struct.pack("<d", extra)[:1] == avro_long(3)
+    data = group_of(blocks([10.0, 11.0, 12.0]), blocks([1.0, 2.0, 3.0], [extra]), blocks([3.0, 0.0, 5.0]), values=3)
+    with pytest.raises(MalformedRecord, match="3 seqs has 4 steps and 3 times"):
+        frame.decode(data)
