@@ -161,8 +161,9 @@ def test_a_kill_between_insert_and_commit_doubles_nothing(pipe: Pipe) -> None:
     assert all(offset < 0 for offset in pipe.committed("metric", PARTITIONS))
     stored = pipe.count("metric_points")
     assert stored > 0
-    pipe.start()
-    pipe.wait_for_rows("metrics", 120)
+    successor = pipe.start()
+    wait_for(lambda: sum(pipe.committed("metric", PARTITIONS)) == len(frames), "everything to be read again")
+    assert pipe.end(successor)[0] == 0
     assert stored_points(pipe, run_id) == sorted(examples.points_of(frames))
     # The repeats did happen: there are more rows than points.
     found = account(pipe.settings.clickhouse_url, pipe.settings.clickhouse_database, run_id)
