@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 
-def wait_for(holds: Callable[[], bool], limit_s: float, what: str) -> None:
-    """Waits until something holds; fails with its name when it does not within the limit."""
+def wait_for(holds: Callable[[], bool], limit_s: float, what: str | Callable[[], str]) -> None:
+    """Waits until something holds; fails with what was waited for, said at the end, when it does not within the limit."""
     deadline = time.monotonic() + limit_s
     while not holds():
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {limit_s:g} s for {what}")
+            pytest.fail(f"waited {limit_s:g} s for {what if isinstance(what, str) else what()}")
         time.sleep(0.1)

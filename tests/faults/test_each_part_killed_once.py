@@ -77,7 +77,11 @@ class Job:
             process = subprocess.Popen(command, env=self._environment | {"RANK": str(rank)}, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT)
         one = Rank(rank, first, process, ledger)
         self.ranks.append(one)
-        wait_for(lambda: ledger.exists() and len(one.steps()) > 0, 30, f"rank {rank} to log; it said: {log.read_text()[-500:]}")
+        wait_for(
+            lambda: ledger.exists() and ledger.stat().st_size == 8 and len(one.steps()) > 0,
+            30,
+            lambda: f"rank {rank} to log; it said: {log.read_text()[-500:]}",
+        )
         return one
 
     def stop(self) -> None:
@@ -85,6 +89,12 @@ class Job:
         self._stop.touch()
         for one in self.ranks:
             one.process.wait(timeout=90)
+
+    def end(self) -> None:
+        """Leaves no rank behind, however the test went."""
+        for one in self.ranks:
+            one.process.kill()
+            one.process.wait(timeout=10)
 
     def agent(self) -> int:
         """The process id of the agent that ships this job's journals, once there is one."""
@@ -112,6 +122,16 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield started
 
 
+@pytest.fixture
+def job(stack: Stack, tmp_path: Path) -> Iterator[Job]:
+    """A job beside the stack, without ranks yet."""
+    made = Job(stack, tmp_path)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
 def kill_between_sending_and_knowing(stack: Stack, victim: Callable[[], int], still_s: float) -> None:
     """Holds the broker still for a while, kills the victim meanwhile, and lets the broker go on: what was sent is stored, and the sender never learned it."""
     broker = stack.pid("kafka")
@@ -130,12 +150,11 @@ def balanced(answers: Answers, run_id: str, writers: int) -> bool:
     return sum(row["kind"] == "rank" for row in rows) == writers and len(ended) == len(rows) and all(row["balanced"] for row in rows)
 
 
-def test_each_part_is_killed_once_while_two_ranks_log(stack: Stack, tmp_path: Path) -> None:
+def test_each_part_is_killed_once_while_two_ranks_log(stack: Stack, job: Job) -> None:
     """After a hard kill of agent, sink, Faust worker, ClickHouse, broker and a rank: the account balances, no row is doubled, summaries equal the recomputation, each alert is there once."""
     answers = Answers(stack.clickhouse_url)
     # Background merges would collapse the repeats that this test wants to count.
     answers.command("ALTER TABLE metric_points MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1")
-    job = Job(stack, tmp_path)
     job.start(0)
     second = job.start(1)
     wait_for(lambda: answers.count("metrics", job.run_id) > 0, 30, "the first points to be stored")
@@ -162,7 +181,7 @@ def test_each_part_is_killed_once_while_two_ranks_log(stack: Stack, tmp_path: Pa
     wait_for(
         lambda: balanced(answers, job.run_id, writers=3),
         120,
-        f"the account to balance: {answers.rows('SELECT * FROM account WHERE run_id = {run:UUID}', run=job.run_id)}",
+        lambda: f"the account to balance: {answers.rows('SELECT * FROM account WHERE run_id = {run:UUID}', run=job.run_id)}",
     )
     check_points(answers, job)
     check_summaries(answers, job)
@@ -230,6 +249,6 @@ def check_alerts(answers: Answers, job: Job) -> None:
         return Counter({(row["rule"], row["rank"]): row["n"] for row in rows})
 
     assert sum(expected.values()) > 0
-    wait_for(lambda: found() == expected, 30, f"the alerts {expected}, found {found()}")
+    wait_for(lambda: found() == expected, 30, lambda: f"the alerts {expected}, found {found()}")
     opened = answers.rows("SELECT count() AS n, uniqExact(writer, seq, rule_id) AS d FROM alerts WHERE run_id = {run:UUID}", run=job.run_id)[0]
     assert opened["n"] == opened["d"]

@@ -139,7 +139,7 @@ def test_alerts_fire_and_resolve_once_each(spine: Spine) -> None:
         )
 
     # Steps run backwards: the loss is over 15 from the first row on and falls below once, and "special" is not finite at three steps apart.
-    wait_for(lambda: len(alerts()) == 8 and all(row["state"] == "resolved" for row in alerts()), 30, f"eight resolved alerts, got {alerts()}")
+    wait_for(lambda: len(alerts()) == 8 and all(row["state"] == "resolved" for row in alerts()), 30, lambda: f"eight resolved alerts, got {alerts()}")
     for rank in range(2):
         high = [row for row in alerts() if row["rule"] == "high" and row["rank"] == rank]
         first_below = next(step for step in reversed(range(data.STEPS)) if data.value(rank, "loss", step) < 15.0)
