@@ -119,7 +119,7 @@ def test_every_kind_of_record_arrives_and_the_end_is_clean(pipe: Pipe) -> None:
     code, seconds = pipe.end(worker)
     assert code == 0, pipe.log()
     assert seconds < 10
-    assert sum(offset for offset in pipe.committed("metric", PARTITIONS) if offset > 0) >= len(frames)
+    assert pipe.committed("metric", PARTITIONS) >= len(frames)
     again = pipe.start()
     pipe.wait_for_rows("metrics", 121)
     pipe.end(again)
@@ -158,11 +158,11 @@ def test_a_kill_between_insert_and_commit_doubles_nothing(pipe: Pipe) -> None:
     pipe.send_frames(*frames)
     dying = pipe.start(ready=False, module="tests.sinks.dies_at_commit")
     assert dying.wait(timeout=60) == -9, pipe.log()
-    assert all(offset < 0 for offset in pipe.committed("metric", PARTITIONS))
+    assert pipe.committed("metric", PARTITIONS) == 0
     stored = pipe.count("metric_points")
     assert stored > 0
     successor = pipe.start()
-    wait_for(lambda: sum(pipe.committed("metric", PARTITIONS)) == len(frames), "everything to be read again")
+    wait_for(lambda: pipe.committed("metric", PARTITIONS) == len(frames), "everything to be read again")
     assert pipe.end(successor)[0] == 0
     assert stored_points(pipe, run_id) == sorted(examples.points_of(frames))
     # The repeats did happen: there are more rows than points.
@@ -268,7 +268,7 @@ def test_sigterm_ends_within_10_seconds_while_clickhouse_is_away(own_pipe: Pipe,
     code, seconds = own_pipe.end(worker)
     assert seconds < 10, own_pipe.log()
     assert code == 0, own_pipe.log()
-    assert all(offset < 0 for offset in own_pipe.committed("metric", PARTITIONS))
+    assert own_pipe.committed("metric", PARTITIONS) == 0
     engine.start()
     own_pipe.start()
     own_pipe.wait_for_rows("metrics", 120)

@@ -111,12 +111,13 @@ class Pipe:
             raise AssertionError(f"{error}, which has {self.count(view)}:\n{self.log()}") from None
         assert self.count(view) == rows, self.log()
 
-    def committed(self, name: topics.Name, partitions: int) -> list[int]:
-        """The group's committed offsets of a topic; -1001 where there is none."""
+    def committed(self, name: topics.Name, partitions: int) -> int:
+        """How many records of a topic lie before the group's committed offsets."""
         consumer = Consumer({"bootstrap.servers": self.settings.kafka, "group.id": f"{self.settings.topic_prefix}-sinks"})
         full_name = topics.TOPICS[name].full_name(self.settings.topic_prefix)
         try:
-            return [one.offset for one in consumer.committed([TopicPartition(full_name, number) for number in range(partitions)], timeout=20)]
+            found = consumer.committed([TopicPartition(full_name, number) for number in range(partitions)], timeout=20)
+            return sum(max(0, one.offset) for one in found)  # Below 0 stands for none.
         finally:
             consumer.close()
 
