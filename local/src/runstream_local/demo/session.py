@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress
 from rich.rule import Rule
+from rich.table import Table
 
 from runstream_local.demo import reads, show
 from runstream_local.errors import SqlError
@@ -230,9 +231,15 @@ def _report(console: Console, ask: Ask, run_id: str, account: Rows, alerts: Rows
 
 def say_where_to_go(console: Console, settings: Settings, run_id: str, seconds: float) -> None:
     """The last words: what to try next on what was recorded."""
+    # As the user called it: from a checkout the command is not on the path.
+    command = sys.argv[0] if os.sep in sys.argv[0] and Path(sys.argv[0]).name == "runstream" else "runstream"
+    home = "" if settings.home_dir == Settings().home_dir else f" --data {settings.home_dir}"
+    best = f"SELECT name, rank, max(value) FROM metrics WHERE run_id = '{run_id}' GROUP BY name, rank"  # noqa: S608 - it is shown, not run
     console.print()
     console.print(Rule(f"done in {seconds:.0f} s; what to do next", align="left", style="dim"))
-    home = "" if settings.home == Settings.model_fields["home"].default else f" --data {settings.home_dir}"
-    console.print(f"  runstream up{home}            the stack again, with this run in it", soft_wrap=True)
-    console.print(f"  runstream sql \"SELECT name, max(value) FROM metrics WHERE run_id = '{run_id}' GROUP BY name\"", soft_wrap=True)  # noqa: S608 - it is shown, not run
-    console.print("  README.md                three lines for a training script of yours, and more SQL", soft_wrap=True)
+    steps = Table(box=None, padding=(0, 3, 0, 2), show_header=False)
+    steps.add_row(f"{command} up{home}", "the stack again, with this run in it")
+    steps.add_row(f'{command} sql "SELECT …"', "whatever you ask, such as:")
+    console.print(steps)
+    console.print(f"    {best}", soft_wrap=True, style="dim")
+    console.print("  README.md has the lines for a training script of your own, and more SQL.", soft_wrap=True)
