@@ -1,4 +1,4 @@
-"""A ClickHouse engine of a test's own, which it may kill and start again on the same data."""
+"""A ClickHouse engine and a Kafka broker of a test's own, which it may kill and start again on the same data."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ import sys
 from typing import TYPE_CHECKING
 
 from runstream_local.clickhouse.health import is_serving
+from runstream_local.kafka import is_healthy
+from runstream_local.kafka_jars import ensure_jars
 from runstream_local.ports import HOST, choose_port
 from runstream_local.processes import signal_group, start_child
 from tests.sinks.workers import wait_for
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
-class Engine:
-    """One engine on one folder and port."""
+class _Service:
+    """A process on one folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = choose_port()
-        self.url = f"http://{HOST}:{self._port}"
+    def __init__(self, argv: Sequence[str], log: Path, probe: Callable[[], bool]) -> None:
+        self._argv = argv
+        self._log = log
+        self._probe = probe
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        argv = [sys.executable, "-m", "runstream_local.clickhouse", "--data", str(self._folder / "data"), "--port", str(self._port)]
-        self._child = start_child(argv, log=self._folder / "clickhouse.log")
-        wait_for(lambda: is_serving(self.url), "clickhouse")
+        self._child = start_child([sys.executable, "-m", *self._argv], log=self._log)
+        wait_for(self._probe, self._log.stem)
 
     def kill(self) -> None:
         """Ends it the hard way."""
@@ -37,3 +39,25 @@ class Engine:
             signal_group(self._child.pid, signal.SIGKILL)
             self._child.wait()
             self._child = None
+
+
+class Engine(_Service):
+    """A ClickHouse engine at `url`."""
+
+    def __init__(self, folder: Path) -> None:
+        port = choose_port()
+        self.url = f"http://{HOST}:{port}"
+        argv = ["runstream_local.clickhouse", "--data", str(folder / "data"), "--port", str(port)]
+        super().__init__(argv, folder / "clickhouse.log", lambda: is_serving(self.url))
+
+
+class Broker(_Service):
+    """A Kafka broker at `bootstrap`."""
+
+    def __init__(self, folder: Path) -> None:
+        ensure_jars()
+        port = choose_port()
+        self.bootstrap = f"{HOST}:{port}"
+        argv = ["runstream_local.kafka", "--data", str(folder / "kafka"), "--port", str(port)]
+        argv += ["--controller-port", str(choose_port(avoid=frozenset({port})))]
+        super().__init__(argv, folder / "kafka.log", lambda: is_healthy(self.bootstrap))

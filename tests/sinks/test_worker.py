@@ -19,7 +19,7 @@ from runstream_sinks.account import account
 from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.migrations import migrate
 from tests.sinks import examples
-from tests.sinks.engine import Engine
+from tests.sinks.engine import Broker, Engine
 from tests.sinks.test_pipeline import NEXT, NEXT_TEXT, next_event
 from tests.sinks.test_tables import new_run
 from tests.sinks.workers import Pipe, Sent, closing, wait_for
@@ -287,6 +287,50 @@ def test_clickhouse_killed_and_back_only_delays(own_pipe: Pipe, engine: Engine) 
     own_pipe.wait_for_rows("metrics", 8 * len(frames))
     assert worker.poll() is None
     assert stored_points(own_pipe, run_id) == sorted(examples.points_of(frames))
+
+
+def test_kafka_killed_and_back_only_delays(clickhouse_url: str, database: str, tmp_path: Path) -> None:
+    """Whatever was read and not committed when the broker died is stored all the same, once, and the worker goes on by itself."""
+    broker = Broker(tmp_path)
+    broker.start()
+    settings = settings_of(broker.bootstrap, clickhouse_url, database)
+    pipe = Pipe(settings, tmp_path)
+    try:
+        ensure_topics(settings)
+        run_id = new_run()
+        frames = frames_of(run_id, writers=4, frames=20)
+        worker = pipe.start()
+        pipe.send_frames(*frames[:40])
+        broker.kill()
+        broker.start()
+        pipe.send_frames(*frames[40:])
+        pipe.wait_for_rows("metrics", 8 * len(frames))
+        assert worker.poll() is None
+        assert stored_points(pipe, run_id) == sorted(examples.points_of(frames))
+        wait_for(lambda: pipe.committed("metric", PARTITIONS) == len(frames), "the offsets")
+        broker.kill()
+        code, seconds = pipe.end(worker)
+        assert seconds < 10, pipe.log()
+        assert code == 0, pipe.log()
+    finally:
+        pipe.close()
+        broker.kill()
+
+
+def test_memory_is_bounded_while_clickhouse_is_away(own_pipe: Pipe, engine: Engine) -> None:
+    """Past the bound nothing is fetched, the group is kept, and everything is stored once ClickHouse is back."""
+    run_id = new_run()
+    frames = frames_of(run_id, writers=4, frames=100)
+    worker = own_pipe.start(module="tests.sinks.small_memory")
+    engine.kill()
+    own_pipe.send_frames(*frames)
+    wait_for(lambda: "memory for rows is full" in own_pipe.log(), "the bound")
+    engine.start()
+    own_pipe.wait_for_rows("metrics", 8 * len(frames))
+    assert own_pipe.log().count("partitions assigned") == 1
+    assert stored_points(own_pipe, run_id) == sorted(examples.points_of(frames))
+    assert own_pipe.end(worker)[0] == 0
+    assert own_pipe.committed("metric", PARTITIONS) == len(frames)
 
 
 def test_wrong_settings_are_one_sentence(tmp_path: Path) -> None:

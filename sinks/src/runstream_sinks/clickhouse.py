@@ -97,11 +97,20 @@ class Server:
         name = getattr(error, "name", None)
         # A new connection learns the settings of whatever server answers next; an old one may point at a dead one.
         self.close()
-        told = str(error)[:500] if speak or code is None or code in SPEAKABLE_CODES else ""
-        message = f"{doing} failed: code {code} {name or ''} {told}".strip() if code is not None else f"{doing} failed: {type(error).__name__} {told}"
+        if code is None:
+            return ServerBusy(f"{doing} failed: no answer, {_root(error)}")
+        told = str(error)[:500] if speak or code in SPEAKABLE_CODES else ""
+        message = f"{doing} failed: code {code} {name or ''} {told}".strip()
         if is_retryable(code):
             return ServerBusy(message, code)
         return ServerRefused(message, code)
+
+
+def _root(error: BaseException) -> str:
+    """What a connection failed of in the end: the clients in between wrap it in many words."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def create_database(url: str, database: str) -> None:
