@@ -17,7 +17,7 @@ from runstream_local.errors import PartError, StackError
 from runstream_local.kafka import is_healthy
 from runstream_local.parts import Health, Part
 from runstream_local.stack import Stack, stop_stack
-from runstream_local.stack_file import is_locked
+from runstream_local.stack_file import Lock, is_locked
 from runstream_schemas import settings
 from tests.local.clickhouse_clients import post
 from tests.local.kafka_clients import make_topic, produce, read_all
@@ -187,6 +187,32 @@ def test_services_survive_their_own_death_and_the_stacks(tmp_path: Path) -> None
         assert post(stack.clickhouse_url, "SELECT * FROM t").text == "1\n"
         assert read_all(stack.kafka, topic, count=2) == [b"1", b"2"]
     assert not is_healthy(stack.kafka, timeout_s=0.5)
+
+
+def test_asking_whether_a_stack_runs_never_keeps_one_from_starting(tmp_path: Path) -> None:
+    """Readers that poll the lock without a pause do not make a supervisor believe that another one holds it."""
+    (tmp_path / "supervisor.lock").touch()
+    ask = "import sys\nfrom pathlib import Path\nfrom runstream_local.stack_file import is_locked\nwhile True: is_locked(Path(sys.argv[1]))"
+    readers = [subprocess.Popen([sys.executable, "-c", ask, str(tmp_path)]) for _ in range(3)]
+    try:
+        time.sleep(0.5)
+        for _ in range(20):
+            lock = Lock(tmp_path)
+            assert is_locked(tmp_path)
+            lock.release()
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.wait()
+
+
+def test_a_lock_that_is_held_is_refused(tmp_path: Path) -> None:
+    """A second supervisor gives up after a moment."""
+    lock = Lock(tmp_path)
+    with pytest.raises(BlockingIOError):
+        Lock(tmp_path)
+    lock.release()
+    Lock(tmp_path).release()
 
 
 def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:

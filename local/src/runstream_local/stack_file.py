@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ __all__ = ["Lock", "PartRecord", "StackRecord", "is_locked", "read_stack", "remo
 
 _LOCK = "supervisor.lock"
 _STACK = "stack.json"
+# Whoever asks `is_locked` holds the lock himself for a moment, shared; only one who holds on is a supervisor.
+_LOCK_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +56,24 @@ class Lock:
     """The right to supervise a data folder; held until the process ends or `release`."""
 
     def __init__(self, data: Path) -> None:
-        """Takes the lock.
+        """Takes the lock; blocks for up to a second.
 
         Raises:
             BlockingIOError: another process holds it.
         """
         data.mkdir(parents=True, exist_ok=True)
         self._file = (data / _LOCK).open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    self._file.close()
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def release(self) -> None:
         """Gives the lock up."""
