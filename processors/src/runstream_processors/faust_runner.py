@@ -6,8 +6,15 @@ The only module that touches Faust. What is done with a take is the pipeline's; 
   that is still in flight.
 - The table is written with its own acknowledged sends and never through `table[key] = value`, which only queues the changelog record. Entries go to the partition that
   the writer's frames come from, so that they are recovered together whichever partitioner the producers use.
-- When partitions are taken away, the handler of that signal waits for the take that is being worked on (bounded), and later takes of the old generation are dropped
-  unacknowledged: their records come again to whoever owns them now.
+- When partitions are taken away, the handler of that signal ends the generation and waits for the take that is being worked on (bounded); takes of an ended generation
+  are dropped unacknowledged, since their records come again to whoever owns them now. Only the generation tells: while `app.rebalancing` is still true, the first
+  records of the new generation may be on their way already, and dropping those would lose them.
+- When a recovery ends, Faust lets source partitions flow before it has seeked them to their committed offsets, and then loses what it fetched in between (tried: one
+  record in some restarts). So the flow is stopped when recovery says that it is complete; Faust resumes it after the seek.
+- No offset may be left out: before a take is worked on, its offsets must follow on the last ones, or on the committed offset. If they do not, the process ends with
+  nothing of it acknowledged, and the records are read again.
+- A process that was frozen past its session timeout has lost its partitions without knowing it, and would set state back when it wakes. It notices by its clock, and
+  ends.
 - Nothing stops the app from inside an agent (that hangs): a failure is kept, and the process's main task stops the app and ends with it.
 """
 
@@ -19,12 +26,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
 
 from runstream_processors.engine import Entry, Output, Received
+from runstream_processors.errors import EngineFailed
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -50,6 +59,11 @@ class Timing:
     send_timeout_s: float = 60.0
     # Less than the session timeout, so that a take that hangs cannot cost this worker its place in the group.
     revoke_wait_s: float = 5.0
+
+    @property
+    def frozen_s(self) -> float:
+        """How long the event loop may stand still before the place in the group is in doubt: the session timeout less two heartbeats."""
+        return self.session_timeout_s - 2 * self.heartbeat_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +91,34 @@ class FaustRunner:
         self._timing = timing
         self._sources = sources
         self._stopping = False
+        self._pulse_s = _clock_s()
+        self._ended_generation: int | None = None
+        self._next_offsets: dict[Any, int] = {}
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._app: Any = faust.App(group, **_options(connection, timing, scratch))
         self._app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        self._app.on_rebalance_complete.connect(self._on_recovered, weak=False)
         for source in sources:
             self._add(source)
         self._app.finalize()
 
     async def start(self) -> None:
         """Joins the group and recovers the tables; returns when records are being taken, or when the app stopped."""
+        self._pulse_s = _clock_s()
         await self._app.start()
 
     @property
     def ready(self) -> bool:
         """Whether the tables are recovered and records flow."""
         return self._app.tables.recovery.completed.is_set() and not self._app.rebalancing
+
+    def pulse(self) -> None:
+        """Says that the event loop runs; to be called several times a second."""
+        if self._still():
+            self._pulse_s = _clock_s()
 
     @property
     def stopped(self) -> bool:
@@ -114,7 +138,7 @@ class FaustRunner:
 
     def _add(self, source: Source) -> None:
         table = self._app.Table(source.name, partitions=source.partitions, key_type=bytes, value_type=bytes, use_partitioner=True)
-        topic = self._app.topic(source.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        topic = self._app.topic(source.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
 
         async def agent(stream: Any) -> None:
             async for events in stream.noack_take(self._timing.take_records_max, within=self._timing.take_within_s):
@@ -123,25 +147,55 @@ class FaustRunner:
         self._app.agent(topic, name=f"{source.name}-agent", concurrency=1)(agent)
 
     async def _take(self, source: Source, table: Any, events: Sequence[Any]) -> None:
-        ports = _FaustPorts(self._app, table, lambda: not (self._stopping or self.failed.is_set()))
-        events = [event for event in events if event.message.generation_id == ports.generation]
+        generation = self._app.consumer_generation_id
+        ports = _FaustPorts(self._app, table, lambda: self._owned(generation))
+        events = [event for event in events if event.message.generation_id == generation]
         if not events or not ports.owned():
             return
         self._busy += 1
         self._idle.clear()
         try:
             records = [Received(source.topic, one.partition, one.offset, one.key, one.value) for one in (event.message for event in events)]
-            if await source.handle(records, ports) and ports.same_generation():
+            await self._check_offsets([event.message for event in events])
+            if await source.handle(records, ports) and ports.owned():
                 for event in events:
                     event.ack()
         except Exception as error:  # whatever it is, nothing may be acknowledged after it: the process ends
             logger.exception("take failed")
-            self.failure = error
-            self.failed.set()
+            self._fail(error)
         finally:
             self._busy -= 1
             if not self._busy:
                 self._idle.set()
+
+    async def _check_offsets(self, messages: Sequence[Any]) -> None:
+        """Raises EngineFailed when a record of a partition was left out; repeats are fine."""
+        consumer = self._app.consumer
+        for message in messages:
+            expected = self._next_offsets.get(message.tp)
+            if expected is None:
+                expected = consumer._committed_offset.get(message.tp) or 0
+            if message.offset > expected:
+                earliest = (await consumer.earliest_offsets(message.tp)).get(message.tp)
+                if earliest is None or message.offset > max(earliest, expected):
+                    raise EngineFailed(f"{message.tp} goes on at offset {message.offset}, expected {expected}: records in between were not handed over")
+            self._next_offsets[message.tp] = max(expected, message.offset + 1)
+
+    def _owned(self, generation: int) -> bool:
+        """Whether partitions of a generation are still this worker's, as far as it can know."""
+        ended = generation != self._app.consumer_generation_id or generation == self._ended_generation
+        return not (ended or self._stopping or self.failed.is_set()) and self._still()
+
+    def _still(self) -> bool:
+        """Whether the event loop has not stood still too long; fails the runner if it has."""
+        stood_s = _clock_s() - self._pulse_s
+        if stood_s > self._timing.frozen_s:
+            self._fail(EngineFailed(f"the process stood still for {stood_s:.1f} s, long enough to have lost its partitions"))
+        return not self.failed.is_set()
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        self.failed.set()
 
     async def _until_idle(self, timeout_s: float) -> None:
         try:
@@ -150,9 +204,15 @@ class FaustRunner:
             logger.warning("a take is still being worked on", extra={"waited_s": timeout_s})
 
     async def _on_revoked(self, *_args: Any, **_named: Any) -> None:
+        self._ended_generation = self._app.consumer_generation_id
         await self._until_idle(self._timing.revoke_wait_s)
 
+    async def _on_recovered(self, *_args: Any, **_named: Any) -> None:
+        self._app.consumer.stop_flow()
+        self._app.flow_control.suspend()
+
     async def _on_assigned(self, *_args: Any, **_named: Any) -> None:
+        self._next_offsets.clear()
         for source in self._sources:
             source.forget()
 
@@ -160,11 +220,10 @@ class FaustRunner:
 class _FaustPorts:
     """The pipeline's ports for one take."""
 
-    def __init__(self, app: Any, table: Any, running: Callable[[], bool]) -> None:
+    def __init__(self, app: Any, table: Any, owned: Callable[[], bool]) -> None:
         self._app = app
         self._table = table
-        self._running = running
-        self.generation = app.consumer_generation_id
+        self.owned = owned
 
     def read(self, key: bytes) -> bytes | None:
         return cast("bytes | None", self._table.data.get(key))
@@ -178,18 +237,17 @@ class _FaustPorts:
         for entry in entries:
             self._table.data[entry.key] = entry.value
 
-    def same_generation(self) -> bool:
-        return self._app.consumer_generation_id == self.generation
-
-    def owned(self) -> bool:
-        return self._running() and self.same_generation() and not self._app.rebalancing
-
     async def _send_all(self, records: Sequence[tuple[str, bytes, bytes, int | None]]) -> None:
         send = self._app.producer.send
         # Records for one partition are handed over in their order, and aiokafka has one request for a partition in flight at a time.
         pending = [await send(topic, key, value, partition, None, None) for topic, key, value, partition in records]
         if pending:
             await asyncio.gather(*pending)
+
+
+def _clock_s() -> float:
+    """Seconds that count while the machine sleeps too, where the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _options(connection: Connection, timing: Timing, scratch: Path) -> dict[str, Any]:

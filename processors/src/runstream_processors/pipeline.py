@@ -6,13 +6,14 @@ three small ports, so that the order can be tried without a broker; Faust provid
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runstream_processors.engine import Batch, Engine, Entry, Output, Received
+    from runstream_processors.engine import Batch, Decision, Engine, Entry, Output, Received
     from runstream_processors.knowledge import Knowledge
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,10 @@ async def process(engine: Engine, knowledge: Knowledge, records: Sequence[Receiv
 
 
 async def _conclude(engine: Engine, batches: list[Batch], ports: Ports, now_ms: Callable[[], int]) -> bool:
-    decisions = [engine.decide(batch, ports.read, now_ms()) for batch in batches]
+    decisions: list[Decision] = []
+    for batch in batches:
+        decisions.append(engine.decide(batch, ports.read, now_ms()))
+        await asyncio.sleep(0)  # A large take must not keep heartbeats and signals waiting.
     await ports.send([output for decision in decisions for output in decision.outputs])
     # Another worker may own the state by now; writing over its entries would set them back.
     if not ports.owned():

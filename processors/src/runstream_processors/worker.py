@@ -107,6 +107,7 @@ async def _until_asked(
             if ready_file is not None:
                 ready_file.write_text("ready\n", encoding="utf-8")
         await asyncio.sleep(_LOOK_S)
+        runner.pulse()
     if starting is not None and not starting.done():
         starting.cancel()
     return None
