@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runstream_producers.errors import JournalError
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.segments import locked
 
@@ -34,8 +36,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("runstream.agent")
 
 LOCK_NAME = "agent.lock"
+GONE = ".gone-"  # What the names of journals begin with that are done and being removed.
 LOOP_S = 0.02  # How long the loop waits for answers when there is nothing to send.
 SCAN_S = 0.25  # How often the folder is searched for new journals and the writers' locks are tried.
+FINALS_MAX = 4  # Sends of a writer's last state, each refused by Kafka, before its journal goes without: its rows are stored by then.
+FINAL_PAUSE_S = 1.0
 CRASHED = "its process ended without a word"
 
 
@@ -62,7 +67,10 @@ class _Hand:
     alive: bool = True
     end: fmt.End | None = None
     heartbeat_at: float = 0.0
+    telling: bool = False  # A record of its state waits for an answer.
     final: str = ""  # "", then "sent", then "stored" or "failed"
+    final_failures: int = 0
+    final_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -81,16 +89,17 @@ class Agent:
         self._sampler = sampler
         self._hands: dict[str, _Hand] = {}
         self._hardware: dict[str, _Hardware] = {}
-        self._broken: set[str] = set()
+        self.broken: set[str] = set()
         self._busy_at = time.monotonic()
         self._scan_at = 0.0
         self._ship_at = 0.0
         self.stopping = False
 
     def run(self) -> None:
-        """Works until told to stop, or until nothing has been left to do for `agent_idle_timeout` seconds."""
+        """Works until told to stop, until nothing has been left to do for `agent_idle_timeout` seconds, or until the sender is broken."""
         self._publish_schemas()
-        while not self.stopping:
+        self._sweep()
+        while not self.stopping and not self._sender.broken:
             now = time.monotonic()
             self.step(now)
             if now - self._busy_at > self._settings.agent_idle_timeout:
@@ -109,7 +118,11 @@ class Agent:
         if now >= self._ship_at or urgent:
             self._ship_at = now + self._settings.batch_interval
             for name, hand in list(self._hands.items()):
-                self._serve(name, hand, now)
+                try:
+                    self._serve(name, hand, now)
+                except (OSError, ValueError, TypeError, KeyError) as error:
+                    # One journal that cannot be read must not keep the others.
+                    self._give_up(name, hand, error)
         else:
             for hand in self._hands.values():
                 hand.shipment.settle(now)
@@ -127,7 +140,7 @@ class Agent:
 
     def _scan(self) -> None:
         for entry in list(os.scandir(self._folder)):
-            if entry.name.startswith("w-") and entry.name not in self._hands and entry.name not in self._broken:
+            if entry.name.startswith("w-") and entry.name not in self._hands and entry.name not in self.broken:
                 self._take_up(entry.name)
         for name, hand in self._hands.items():
             if hand.end is None and hand.alive:
@@ -141,8 +154,12 @@ class Agent:
             identity = fmt.Identity.from_json((folder / "writer.json").read_text(encoding="utf-8"))
             shipment = Shipment(folder, identity, self._sender, self._settings.topic_prefix, self._settings.batch_size)
         except (OSError, ValueError, TypeError) as error:
-            self._broken.add(name)
+            self.broken.add(name)
             _log.error("journal cannot be read folder=%s error=%s", folder, error)
+            return
+        if shipment.ack.done:  # The agent before was killed between the writer's last state and the removal.
+            shipment.close()
+            self._remove(folder)
             return
         own = any(one.writer.identity.writer == identity.writer for one in self._hardware.values())
         self._hands[name] = _Hand(shipment, own)
@@ -163,14 +180,13 @@ class Agent:
         until = hand.end.next_seq if hand.end is not None else None
         moved = shipment.step(now, until)
         ended = (hand.end is not None or not hand.alive) and shipment.drained and not moved
-        if ended and not hand.final:
-            hand.final = "sent"
-            self._tell(hand, final=True)
-        elif hand.final == "failed":
-            hand.final = ""
-        elif hand.final == "stored":
+        if hand.final == "stored" or hand.final_failures >= FINALS_MAX:
             self._let_go(name, hand)
-        elif not hand.final and now >= hand.heartbeat_at:
+        elif ended and hand.final != "sent" and now >= hand.final_at:
+            hand.final = "sent"
+            hand.final_at = now + FINAL_PAUSE_S
+            self._tell(hand, final=True)
+        elif not hand.final and not hand.telling and now >= hand.heartbeat_at:
             hand.heartbeat_at = now + self._settings.heartbeat_interval
             self._tell(hand, final=False)
 
@@ -181,7 +197,7 @@ class Agent:
 
         shipment, end = hand.shipment, hand.end
         points = shipment.points_seen if end is None else max(end.points, shipment.points_seen)
-        dropped = shipment.dropped if end is None else end.dropped
+        dropped = shipment.dropped if end is None else end.dropped | shipment.refused
         account = Account(shipment.next_seq, shipment.rows_read, points, dropped, shipment.ack.rows, shipment.ack.points)
         state, reason = "running", ""
         if final:
@@ -192,22 +208,41 @@ class Agent:
         record = writer_record(shipment.identity, account, state=state, reason=reason, now_ms=time.time_ns() // 1_000_000)
 
         def answered(failure: object) -> None:
+            hand.telling = False
             if final:
                 hand.final = "stored" if failure is None else "failed"
+                hand.final_failures += failure is not None
 
-        if not self._sender.send(f"{self._settings.topic_prefix}.writer", topics.writer_key(record.writer), wire.encode(record), answered) and final:
-            hand.final = "failed"
+        hand.telling = True
+        if not self._sender.send(f"{self._settings.topic_prefix}.writer", topics.writer_key(record.writer), wire.encode(record), answered):
+            hand.telling = False
+            hand.final = "failed" if final else ""
 
     def _let_go(self, name: str, hand: _Hand) -> None:
         """Everything of this writer is stored in Kafka: its folder goes."""
         hand.shipment.finish()
         hand.shipment.close()
         del self._hands[name]
-        folder = self._folder / name
-        for path in [*folder.iterdir()]:
-            path.unlink(missing_ok=True)
-        folder.rmdir()
+        self._remove(self._folder / name)
         _log.info("journal done writer=%d state=%s rows=%d", hand.shipment.identity.writer, hand.end.state if hand.end else "crashed", hand.shipment.ack.rows)
+
+    def _give_up(self, name: str, hand: _Hand, error: Exception) -> None:
+        _log.error("journal cannot be shipped any further folder=%s error=%r", self._folder / name, error)
+        hand.shipment.close()
+        del self._hands[name]
+        self.broken.add(name)
+
+    def _remove(self, folder: Path) -> None:
+        """Removes a journal; under another name first, so that none that is half removed is ever taken up."""
+        with contextlib.suppress(OSError):
+            gone = folder.with_name(GONE + folder.name)
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Removes what an agent that was killed had begun to remove."""
+        for path in self._folder.glob(f"{GONE}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     # ---- hardware ----------------------------------------------------------------------------------------------------------------------
 
@@ -222,18 +257,17 @@ class Agent:
                 ranks.setdefault(identity.run_id, []).append(identity)
         for run_id in [run_id for run_id in self._hardware if run_id not in ranks]:
             self._hardware.pop(run_id).writer.close("finished", "the last rank of the run on this node ended")
-        due: list[_Hardware] = []
-        pids: dict[int, int] = {}
+        due: dict[str, _Hardware] = {}
         for run_id, identities in ranks.items():
             hardware = self._hardware.get(run_id) or self._begin_hardware(run_id, identities[0], now)
             if hardware is not None and now >= hardware.next_at:
                 hardware.next_at = now + self._settings.hardware_interval
-                due.append(hardware)
-                pids |= {identity.pid: identity.rank for identity in identities}
+                due[run_id] = hardware
         if due:
-            readings = self._sampler.read(now, pids)
-            for hardware in due:
-                hardware.writer.log(readings)
+            machine = self._sampler.machine(now)
+            self._sampler.forget({one.pid for identities in ranks.values() for one in identities})
+            for run_id, hardware in due.items():
+                hardware.writer.log(machine | self._sampler.processes({one.pid: one.rank for one in ranks[run_id]}))
 
     def _begin_hardware(self, run_id: str, rank: fmt.Identity, now: float) -> _Hardware | None:
         from runstream_producers.journal.writer import JournalWriter
@@ -248,7 +282,7 @@ class Agent:
 
         try:
             writer = JournalWriter(self._folder, identity, segment_bytes=1 << 20, bytes_max=64 << 20, report=report)
-        except OSError as error:
+        except (OSError, JournalError) as error:
             _log.warning("hardware readings have no journal error=%s", error)
             return None
         hardware = self._hardware[run_id] = _Hardware(writer, now)
@@ -281,9 +315,9 @@ def serve(folder: Path, settings: Settings) -> int:
     from runstream_producers.kafka import Sender as KafkaSender
     from runstream_producers.kafka import producer_options
 
-    sender = KafkaSender(producer_options(settings, f"runstream-agent-{socket.gethostname()}"))
     sampler = HardwareSampler() if settings.hardware_interval > 0 else None
     while True:
+        sender = KafkaSender(producer_options(settings, f"runstream-agent-{socket.gethostname()}"))
         agent = Agent(folder, settings, sender, sampler)
 
         def stop(_number: int, _frame: object, agent: Agent = agent) -> None:
@@ -291,11 +325,15 @@ def serve(folder: Path, settings: Settings) -> int:
 
         signal.signal(signal.SIGTERM, stop)
         _log.info("agent begins folder=%s kafka=%s", folder, settings.kafka)
-        agent.run()
-        agent.close(5.0)
+        try:
+            agent.run()
+            agent.close(0.0 if sender.broken else 5.0)
+        except FileNotFoundError:
+            _log.warning("agent ends, since its folder was removed folder=%s", folder)
+            return 0
         # Give up the lock, then look once more: a rank that saw it held and so started no agent has made its folder before that.
         os.close(lock)
-        if agent.stopping or not any(entry.name.startswith("w-") for entry in os.scandir(folder)):
+        if agent.stopping or not any(entry.name.startswith("w-") and entry.name not in agent.broken for entry in os.scandir(folder)):
             _log.info("agent ends")
             return 0
         lock = take_lock(folder)

@@ -33,7 +33,9 @@ class Keyed:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What one cut ships, and what holds once all of it is acknowledged."""
+    """What one cut ships, and what holds once all of it is acknowledged. `rows` counts metric rows and other records, `unreadable` those that this version cannot make
+    a record of, with their payloads.
+    """
 
     frame: Keyed
     others: tuple[Keyed, ...]
@@ -41,6 +43,7 @@ class Cut:
     rows: int
     points: int
     rules: int
+    unreadable: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(slots=True)
@@ -95,6 +98,7 @@ class Cutter:
         first, rules_before = self._next_seq, self._rules
         groups: dict[int, _Group] = {}
         others: list[Keyed] = []
+        unreadable: list[tuple[str, bytes]] = []
         count = points = 0
         for row in rows:
             self.points_seen = row.points
@@ -104,10 +108,16 @@ class Cutter:
             self._next_seq = row.seq + 1
             count += 1
             if row.kind != fmt.Kind.METRICS:
-                others.append(self._other(row))
+                try:
+                    others.append(self._other(row))
+                except (TypeError, ValueError, KeyError, AttributeError) as error:
+                    unreadable.append((f"a row of kind {row.kind} is unknown to this version of the agent ({error})", row.payload))
                 continue
             group = groups.get(row.key_set)
             if group is None:
+                if row.key_set not in self._key_sets:
+                    unreadable.append((f"key set {row.key_set} was lost from the journal", row.payload))
+                    continue
                 group = groups[row.key_set] = _Group(*self._key_sets[row.key_set])
             group.seqs.append(row.seq)
             group.steps.append(row.step)
@@ -122,7 +132,7 @@ class Cutter:
         frozen = tuple(group.freeze() for group in groups.values())
         frame = rec.MetricFrame(one.run_id, one.writer, one.started_ms, one.attempt, one.rank, one.node, first, self._next_seq, self._rules, frozen)
         keyed = Keyed(self._topic, writer_key(one.writer), frame)
-        return Cut(keyed, tuple(others), self._next_seq, count, points, self._rules - rules_before)
+        return Cut(keyed, tuple(others), self._next_seq, count, points, self._rules - rules_before, tuple(unreadable))
 
     def _other(self, row: Row) -> Keyed:
         one = self._identity
@@ -136,8 +146,8 @@ class Cutter:
         if row.kind == fmt.Kind.PARAM:
             return Keyed("param", key, rec.Param(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, **payload))
         if row.kind == fmt.Kind.RULE:
+            rule = rec.Rule(writer=one.writer, ordinal=self._rules + 1, **payload)
             self._rules += 1
-            rule = rec.Rule(writer=one.writer, ordinal=self._rules, **payload)
             # Each writer's registration keeps a place of its own on the compacted topic: it says which of that writer's rules are known.
             return Keyed("rule", f"{rule.rule_id}/{one.writer}".encode(), rule)
-        raise ValueError(f"a journal row of kind {row.kind} is unknown to this version: upgrade the agent")
+        raise ValueError("no such kind: upgrade the agent")

@@ -25,9 +25,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 Readings = dict[str, float]
+
+# What psutil raises where a machine or container hides what it was asked for.
+_NO_READING = (psutil.Error, OSError, RuntimeError, ValueError)
 
 
 class Rates:
@@ -52,26 +55,51 @@ class Node:
 
     def __init__(self) -> None:
         self._rates = Rates()
-        psutil.cpu_percent(None)
+        with contextlib.suppress(*_NO_READING):
+            psutil.cpu_percent(None)  # The first call only sets the beginning of the time over which it is measured.
 
     def read(self, now: float) -> Readings:
         """CPU, memory, disk and network at `now` in seconds."""
+        out: Readings = {}
+        counters: Readings = {}
+        for ask in (self._cpu, self._load, self._memory):
+            with contextlib.suppress(*_NO_READING):
+                out |= ask()
+        for ask in (self._disk, self._network):
+            with contextlib.suppress(*_NO_READING):
+                counters |= ask()
+        return out | self._rates.of(counters, now)
+
+    @staticmethod
+    def _cpu() -> Readings:
+        return {"cpu.utilization": psutil.cpu_percent(None)}
+
+    @staticmethod
+    def _load() -> Readings:
+        return {"cpu.load_1m": os.getloadavg()[0]}
+
+    @staticmethod
+    def _memory() -> Readings:
         memory = psutil.virtual_memory()
-        out: Readings = {
-            "cpu.utilization": psutil.cpu_percent(None),
-            "cpu.load_1m": os.getloadavg()[0],
+        return {
             "memory.used_bytes": float(memory.total - memory.available),
             "memory.total_bytes": float(memory.total),
             "memory.utilization": float(memory.percent),
         }
-        counters: Readings = {}
+
+    @staticmethod
+    def _disk() -> Readings:
         disk = psutil.disk_io_counters()
-        if disk is not None:
-            counters |= {"disk.read_bytes_per_s": float(disk.read_bytes), "disk.write_bytes_per_s": float(disk.write_bytes)}
+        if disk is None:
+            return {}
+        return {"disk.read_bytes_per_s": float(disk.read_bytes), "disk.write_bytes_per_s": float(disk.write_bytes)}
+
+    @staticmethod
+    def _network() -> Readings:
         network = psutil.net_io_counters()
-        if network:  # None where the machine has no interface, whatever the stubs say.
-            counters |= {"network.receive_bytes_per_s": float(network.bytes_recv), "network.send_bytes_per_s": float(network.bytes_sent)}
-        return out | self._rates.of(counters, now)
+        if not network:  # None where the machine has no interface, whatever the stubs say.
+            return {}
+        return {"network.receive_bytes_per_s": float(network.bytes_recv), "network.send_bytes_per_s": float(network.bytes_sent)}
 
 
 class Processes:
@@ -83,7 +111,6 @@ class Processes:
     def read(self, pids: Mapping[int, int]) -> Readings:
         """CPU, memory and threads of each process; `pids` is rank by process id."""
         out: Readings = {}
-        self._known = {pid: process for pid, process in self._known.items() if pid in pids}
         for pid, rank in pids.items():
             label = f'{{rank="{rank}"}}'
             try:
@@ -96,9 +123,13 @@ class Processes:
                     out[f"process.cpu.utilization{label}"] = busy
                 out[f"process.memory.rss_bytes{label}"] = float(process.memory_info().rss)
                 out[f"process.threads{label}"] = float(process.num_threads())
-            except psutil.Error:
+            except _NO_READING:
                 self._known.pop(pid, None)
         return out
+
+    def forget(self, alive: Collection[int]) -> None:
+        """Forgets the processes that are not among these ids."""
+        self._known = {pid: process for pid, process in self._known.items() if pid in alive}
 
 
 class Gpus:
@@ -106,13 +137,16 @@ class Gpus:
 
     def __init__(self, nvml: Any = None) -> None:
         self._nvml: Any = None
-        self._handles: list[Any] = []
+        self._handles: dict[int, Any] = {}
         if nvml is None:
             import pynvml as nvml
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlInit()
-            self._handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+            count = nvml.nvmlDeviceGetCount()
             self._nvml = nvml
+            for index in range(count):
+                with contextlib.suppress(nvml.NVMLError):  # One device that fell off the bus leaves the others.
+                    self._handles[index] = nvml.nvmlDeviceGetHandleByIndex(index)
 
     def read(self) -> Readings:
         """Utilisation, memory, temperature, power and clocks of each device."""
@@ -120,7 +154,7 @@ class Gpus:
         out: Readings = {}
         if nvml is None:
             return out
-        for index, handle in enumerate(self._handles):
+        for index, handle in self._handles.items():
             label = f'{{device="{index}"}}'
             for names, ask in self._questions(nvml, handle):
                 with contextlib.suppress(nvml.NVMLError):  # A reading that this device does not have is a gap.
@@ -152,6 +186,19 @@ class Sampler:
         self._processes = Processes()
         self._gpus = Gpus()
 
+    def machine(self, now: float) -> Readings:
+        """Readings of the node and its GPUs at `now` in seconds."""
+        return self._node.read(now) | self._gpus.read()
+
+    def processes(self, pids: Mapping[int, int]) -> Readings:
+        """Readings of the processes of one run; `pids` is rank by process id."""
+        return self._processes.read(pids)
+
+    def forget(self, alive: Collection[int]) -> None:
+        """Forgets the processes that are not among these ids."""
+        self._processes.forget(alive)
+
     def read(self, now: float, pids: Mapping[int, int]) -> Readings:
-        """Readings at `now` in seconds; `pids` is rank by process id."""
-        return self._node.read(now) | self._processes.read(pids) | self._gpus.read()
+        """All readings at `now` in seconds; `pids` is rank by process id."""
+        self.forget(pids)
+        return self.machine(now) | self.processes(pids)

@@ -26,6 +26,8 @@ def producer_options(settings: Settings, client_id: str) -> dict[str, Any]:
         "acks": "all",
         # Never give up on a record by itself: an outage may last longer than any time-out, and the journal holds the rows meanwhile.
         "message.timeout.ms": 0,
+        # How long a topic that Kafka does not know is waited for, before its records are answered with an error.
+        "topic.metadata.propagation.max.ms": 10_000,
         "linger.ms": settings.linger_ms,
         "compression.type": "lz4",
         # Faust's partitioner, so that records of one key meet its tables' partitions.
@@ -51,10 +53,11 @@ class Failure:
 
 
 class Sender:
-    """Sends records; each answer comes to its own callback inside `poll`, in the calling thread."""
+    """Sends records; each answer comes to its own callback inside `poll`, in the calling thread. Once `broken` it sends nothing any more: another has to take over."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.last_error = ""
+        self.broken = False
         self._producer = Producer(options | {"error_cb": self._on_error}, logger=_log)
 
     def send(self, topic: str, key: bytes, value: bytes, on_answer: Callable[[Failure | None], None]) -> bool:
@@ -68,6 +71,7 @@ class Sender:
         except BufferError:
             return False
         except KafkaException as problem:
+            self.broken = self.broken or bool(problem.args[0].fatal())
             on_answer(Failure(problem.args[0]))
         return True
 
@@ -85,4 +89,5 @@ class Sender:
 
     def _on_error(self, error: KafkaError) -> None:
         self.last_error = str(error.str())
+        self.broken = self.broken or bool(error.fatal())
         _log.warning("kafka trouble error=%s text=%s", error.name(), error.str())

@@ -1,8 +1,8 @@
 """Ships one writer's journal: in order, from the acknowledged prefix, again from there after any failure.
 
 `Shipment` is one writer's: it reads rows, cuts them, hands the records to Kafka and moves the acknowledged position once all records of a cut are answered for. A cut that
-was sent again repeats rows, never loses them; readers know repeats by their seqs. Records of other kinds than metrics that Kafka refuses for good are set aside in
-a file beside the journal and counted, so that they never hold metrics back.
+was sent again repeats rows, never loses them; readers know repeats by their seqs. Records that Kafka refuses for good are set aside in a file beside the journals and counted;
+metrics go on meanwhile.
 """
 
 from __future__ import annotations
@@ -29,17 +29,39 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-IN_FLIGHT_MAX = 16  # Cuts of one writer that wait for an answer: with half a megabyte each, what a slow broker may hold of one rank.
+FRAMES_MAX = 16  # Frames of one writer that wait for an answer: with half a megabyte each, what a slow broker may hold of one rank.
+CUTS_MAX = 4096  # Cuts whose frames are stored while another of their records is not: minutes of a topic that is missing.
 ATTEMPTS_MAX = 4  # Sends of one record that is not a frame before it is set aside.
 BACKOFF_S = 0.5
+ASIDE_NAME = "set-aside.jsonl"
+ASIDE_BYTES_MAX = 64 << 20  # Of the file of records that were set aside; past it they are only counted.
 
 
 @dataclass(slots=True)
 class _InFlight:
-    cut: Cut
+    """A cut that waits for answers: what holds once they are there, how many are missing, what was refused."""
+
+    next_seq: int
     position: fmt.Position
+    rows: int
+    points: int
+    rules: int
     missing: int
     epoch: int
+    rows_aside: int = 0
+    points_aside: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """A record on its way: `rows` and `points` are what is lost to readers if Kafka refuses it."""
+
+    keyed: Keyed
+    one: _InFlight
+    is_frame: bool
+    rows: int
+    points: int
+    attempt: int = 1
 
 
 class Shipment:
@@ -54,12 +76,15 @@ class Shipment:
         self._slots = map_file(folder / "ack", write=True)
         self.ack = fmt.read_ack(self._slots[: 2 * fmt.ACK_SLOT_BYTES])
         self._in_flight: deque[_InFlight] = deque()
-        self._unsent: deque[tuple[Keyed, _InFlight, int]] = deque()
+        self._unsent: deque[_Parcel] = deque()
+        self._frames_waiting = 0
+        self._at_end = False
+        self._unanswered = 0
+        self._again = False
         self._epoch = 0
         self._failed: Failure | None = None
         self._frame_failures = 0
         self._retry_at = 0.0
-        self.set_aside = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -68,6 +93,8 @@ class Shipment:
         self._failed = None
         self._in_flight.clear()
         self._unsent.clear()
+        self._frames_waiting = 0
+        self._at_end = False
         self._reader = Reader(self.folder, self.identity.writer, self.ack.position)
         self._cutter = Cutter(self.identity, next_seq=self.ack.next_seq, rules=self.ack.rules)
         for row in self._reader.definitions():
@@ -76,7 +103,7 @@ class Shipment:
     @property
     def rows_read(self) -> int:
         """Rows read so far, acknowledged or in flight."""
-        return self.ack.rows + sum(one.cut.rows for one in self._in_flight)
+        return self.ack.rows + self.ack.rows_aside + sum(one.rows for one in self._in_flight)
 
     @property
     def points_seen(self) -> int:
@@ -90,13 +117,18 @@ class Shipment:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Points that the writer dropped, by reason, as far as read."""
-        return dict(self._cutter.dropped)
+        """Points that never come, by reason: what the writer dropped, as far as read, and what Kafka refused."""
+        return dict(self._cutter.dropped) | self.refused
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Points that Kafka refused for good, under the reason `set_aside`; empty where there are none."""
+        return {"set_aside": self.ack.points_aside} if self.ack.points_aside else {}
 
     @property
     def drained(self) -> bool:
-        """Whether all that was read is acknowledged."""
-        return not self._in_flight
+        """Whether the last `step` found the journal's end and everything before it has been answered for."""
+        return self._at_end and not self._in_flight
 
     def torn_bytes(self) -> int:
         """Bytes of a row that a dead writer did not finish."""
@@ -105,14 +137,17 @@ class Shipment:
     def step(self, now: float, until_seq: int | None = None) -> bool:
         """Sends what can be sent; True where there was something. `until_seq` is a finished writer's last word on its seqs."""
         self._settle(now)
-        if now < self._retry_at or not self._send_unsent():
+        self._at_end = False
+        if now < self._retry_at or (self._again and self._unanswered) or not self._send_unsent():
             return False
+        self._again = False
         moved = False
-        while len(self._in_flight) < IN_FLIGHT_MAX:
+        while self._frames_waiting < FRAMES_MAX and len(self._in_flight) < CUTS_MAX:
             cut = self._cutter.cut(self._reader.rows(self._rows_max_bytes))
             if cut is None and until_seq is not None and until_seq > self._cutter.next_seq:
                 cut = self._cutter.cut((), until_seq)
             if cut is None:
+                self._at_end = True
                 break
             moved = True
             self._hand_over(cut)
@@ -121,55 +156,83 @@ class Shipment:
         return moved
 
     def _hand_over(self, cut: Cut) -> None:
-        records = (*cut.others, cut.frame)
-        one = _InFlight(cut, self._reader.position, len(records), self._epoch)
+        one = _InFlight(cut.next_seq, self._reader.position, cut.rows, cut.points, cut.rules, len(cut.others) + 1, self._epoch)
+        for reason, payload in cut.unreadable:
+            self._put_aside("", b"", payload, reason)
+            one.rows_aside += 1
         self._in_flight.append(one)
-        self._unsent.extend((keyed, one, 1) for keyed in records)
+        self._frames_waiting += 1
+        self._unsent.extend(_Parcel(keyed, one, is_frame=False, rows=1, points=0) for keyed in cut.others)
+        metric_rows = cut.rows - len(cut.others) - len(cut.unreadable)
+        self._unsent.append(_Parcel(cut.frame, one, is_frame=True, rows=metric_rows, points=cut.points))
 
     def _send_unsent(self) -> bool:
         """Hands waiting records to Kafka; False where its queue is full."""
         while self._unsent:
-            keyed, one, attempt = self._unsent[0]
+            parcel = self._unsent[0]
             try:
-                value = wire.encode(keyed.record)
+                value = wire.encode(parcel.keyed.record)
             except MalformedRecord as error:
                 self._unsent.popleft()
-                self._put_aside(keyed, str(error), b"")
-                one.missing -= 1
+                self._refuse(parcel, b"", str(error))
                 continue
-            if not self._sender.send(f"{self._prefix}.{keyed.topic}", keyed.key, value, self._answer_to(keyed, one, attempt, value)):
+            self._unanswered += 1
+            if not self._sender.send(f"{self._prefix}.{parcel.keyed.topic}", parcel.keyed.key, value, self._answer_to(parcel, value)):
+                self._unanswered -= 1
                 return False
             self._unsent.popleft()
         return True
 
-    def _answer_to(self, keyed: Keyed, one: _InFlight, attempt: int, value: bytes) -> Callable[[Failure | None], None]:
+    def _answer_to(self, parcel: _Parcel, value: bytes) -> Callable[[Failure | None], None]:
         def answered(failure: Failure | None) -> None:
-            if one.epoch != self._epoch:
+            self._unanswered -= 1
+            if parcel.one.epoch != self._epoch:
                 return  # It was sent before a new beginning, and will be sent again.
             if failure is None:
-                one.missing -= 1
-            elif keyed is one.cut.frame and not failure.record_is_bad:
+                self._count(parcel)
+            elif parcel.is_frame and not failure.record_is_bad:
                 self._failed = failure
-            elif keyed is not one.cut.frame and attempt < ATTEMPTS_MAX and not failure.record_is_bad:
-                self._unsent.append((keyed, one, attempt + 1))
+            elif not parcel.is_frame and parcel.attempt < ATTEMPTS_MAX and not failure.record_is_bad:
+                self._unsent.append(replace(parcel, attempt=parcel.attempt + 1))
             else:
-                self._put_aside(keyed, failure.text, value)
-                one.missing -= 1
+                self._refuse(parcel, value, failure.text)
 
         return answered
 
-    def _put_aside(self, keyed: Keyed, reason: str, value: bytes) -> None:
-        """Keeps a record that Kafka refuses for good beside the journals, and counts it."""
-        self.set_aside += 1
-        line = {"topic": keyed.topic, "key": base64.b64encode(keyed.key).decode(), "reason": reason, "value": base64.b64encode(value).decode()}
-        with (self.folder.parent / "set-aside.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"writer": self.identity.writer} | line) + "\n")
-        _log.error("record set aside topic=%s writer=%d reason=%s", keyed.topic, self.identity.writer, reason)
+    def _count(self, parcel: _Parcel) -> None:
+        parcel.one.missing -= 1
+        if parcel.is_frame:
+            self._frames_waiting -= 1
+
+    def _refuse(self, parcel: _Parcel, value: bytes, reason: str) -> None:
+        self._put_aside(parcel.keyed.topic, parcel.keyed.key, value, reason)
+        parcel.one.rows_aside += parcel.rows
+        parcel.one.points_aside += parcel.points
+        self._count(parcel)
+
+    def _put_aside(self, topic: str, key: bytes, value: bytes, reason: str) -> None:
+        """Keeps what Kafka refuses for good in a file beside the journals, while there is room for it."""
+        _log.error("record set aside topic=%s writer=%d reason=%s", topic, self.identity.writer, reason)
+        line = {
+            "writer": self.identity.writer,
+            "topic": topic,
+            "key": base64.b64encode(key).decode(),
+            "reason": reason,
+            "value": base64.b64encode(value).decode(),
+        }
+        try:
+            with (self.folder.parent / ASIDE_NAME).open("a", encoding="utf-8") as file:
+                if file.tell() + len(value) < ASIDE_BYTES_MAX:
+                    file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            _log.error("record set aside is not kept error=%s", error)
 
     def _settle(self, now: float) -> None:
         if self._failed is not None:
             self._frame_failures += 1
             self._retry_at = now + BACKOFF_S * min(self._frame_failures, 10)
+            # What was sent before is waited for, so that none of it comes between what is sent again.
+            self._again = True
             _log.warning("frame not delivered writer=%d error=%s", self.identity.writer, self._failed.name)
             self._begin()
             return
@@ -180,11 +243,13 @@ class Shipment:
             moved = True
             self.ack = replace(
                 self.ack,
-                next_seq=one.cut.next_seq,
+                next_seq=one.next_seq,
                 position=one.position,
-                rows=self.ack.rows + one.cut.rows,
-                points=self.ack.points + one.cut.points,
-                rules=self.ack.rules + one.cut.rules,
+                rows=self.ack.rows + one.rows - one.rows_aside,
+                points=self.ack.points + one.points - one.points_aside,
+                rules=self.ack.rules + one.rules,
+                rows_aside=self.ack.rows_aside + one.rows_aside,
+                points_aside=self.ack.points_aside + one.points_aside,
             )
         if moved:
             self._write_ack()

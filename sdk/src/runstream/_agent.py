@@ -44,7 +44,10 @@ class Watch:
         """Makes sure of an agent, then goes on watching."""
         self.ensure(time.monotonic())
         self._thread = threading.Thread(target=self._run, name="runstream-watch", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # No more threads, or the interpreter is ending: `finish` still looks after the agent.
+            _log.warning("runstream: the agent is not watched (%s): should it be killed, the next run on this node ships what is left", error)
 
     def stop(self) -> None:
         """Ends the watching; the agent goes on."""
@@ -63,7 +66,9 @@ class Watch:
         try:
             self._children.append(self._spawn())
         except OSError as error:
-            _log.warning("the agent could not be started (%s): rows stay in %s until `runstream sync` or another run ships them", error, self._folder)
+            _log.warning(
+                "runstream: the agent could not be started (%s): rows stay in %s until `runstream sync` or another run ships them", error, self._folder
+            )
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         """A process of its own session, without our descriptors, terminal or working directory, so that neither outlives the other's ties."""

@@ -78,11 +78,15 @@ def init(
     """
     settings = load({"mode": mode, "strict": strict, "kafka": kafka})
     report = Reporter(strict=settings.strict)
-    host = socket.gethostname()
+    project, host = str(project), socket.gethostname()
     launch = launch_of(os.environ, host, _launcher)
     run_id = _run_id(project, id or external_id, settings, launch, report)
-    journal = None if settings.mode == "disabled" else _journal(settings, partial(_identity, run_id, project, host, launch), report)
+    runs: list[Run] = []
+    journal = (
+        None if settings.mode == "disabled" else _journal(settings, partial(_identity, run_id, project, host, launch), report, lambda: runs[0].begun_in_child())
+    )
     run = Run(run_id, project, launch.rank, settings, journal, report)
+    runs.append(run)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
     run.change(name=name, metadata=metadata, **said)
     if config:
@@ -94,7 +98,7 @@ def init(
 
 def _run_id(project: str, named: str | None, settings: Settings, launch: Launch, report: Reporter) -> str:
     if named:
-        return ids.run_id_of(project, named)
+        return ids.run_id_of(project, str(named))
     if settings.run_id:
         return settings.run_id if _is_uuid(settings.run_id) else ids.run_id_of(project, settings.run_id)
     if launch.needs_run_id:
@@ -133,12 +137,19 @@ def _identity(run_id: str, project: str, host: str, launch: Launch) -> Identity:
     )
 
 
-def _journal(settings: Settings, make_identity: Callable[[], Identity], report: Reporter) -> JournalWriter | None:
+def _journal(settings: Settings, make_identity: Callable[[], Identity], report: Reporter, begun_in_child: Callable[[], None]) -> JournalWriter | None:
     folder = agent_folder(settings)
     if settings.mode == "offline":
         folder = folder.parent / "offline"
     try:
-        return JournalWriter(folder, make_identity, segment_bytes=settings.segment_bytes, bytes_max=settings.journal_bytes_max, report=report)
+        return JournalWriter(
+            folder,
+            make_identity,
+            segment_bytes=settings.segment_bytes,
+            bytes_max=settings.journal_bytes_max,
+            report=report,
+            begun_in_child=begun_in_child,
+        )
     except (OSError, JournalError) as error:
         report(
             "journal",

@@ -14,9 +14,13 @@ from runstream_schemas.ids import named_uuid
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_RANK = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
-_LOCAL_RANK = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
-_WORLD_SIZE = ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+# Slurm last: under mpirun its variables tell of the step that started mpirun's own daemons. In a batch script without srun they tell of no rank at all.
+_RANK = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
+_LOCAL_RANK = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
+_WORLD_SIZE = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+_SLURM = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
+# Slurm's numbers of steps that are no tasks of srun: the batch script, an interactive shell, and so on. Several trainings may run in one of them, one after the other.
+_STEPS_SPECIAL = 0xFFFF_FFF0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,18 @@ class Launch:
 
 def launch_of(environ: Mapping[str, str], host: str, launcher: Callable[[], str]) -> Launch:
     """The place of a process with this environment; `launcher` gives a text that names the parent process's start, the same for all its children."""
-    rank, world_size = _number(environ, _RANK, 0), _number(environ, _WORLD_SIZE, 1)
+    by_srun = _step(environ) != ""
+    rank_name, local_name, size_name = ((name,) if by_srun else () for name in _SLURM)
+    rank = _number(environ, (*_RANK, *rank_name), 0)
+    world_size = _number(environ, (*_WORLD_SIZE, *size_name), 1)
     run_id, attempt = _job(environ, launcher, world_size)
-    return Launch(rank, _number(environ, _LOCAL_RANK, 0), world_size, environ.get("SLURMD_NODENAME") or host, run_id, attempt)
+    return Launch(rank, _number(environ, (*_LOCAL_RANK, *local_name), 0), world_size, environ.get("SLURMD_NODENAME") or host, run_id, attempt)
+
+
+def _step(environ: Mapping[str, str]) -> str:
+    """The number of the step that srun started, empty outside of one."""
+    step = environ.get("SLURM_STEP_ID") or environ.get("SLURM_STEPID", "")
+    return step if step.isdecimal() and int(step) < _STEPS_SPECIAL else ""
 
 
 def _number(environ: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
@@ -58,15 +71,18 @@ def _job(environ: Mapping[str, str], launcher: Callable[[], str], world_size: in
         restart = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if elastic not in ("", "none"):
             return named_uuid("torchrun", elastic), f"torchrun-{elastic}-{restart}"
-        # "none" is torchrun's default: every plain job would be one run. On one node the launcher's start tells them apart; on several it does not agree.
+        # "none" is torchrun's default: every plain job would be one run. On one node the launcher's start tells them apart; on several it does not agree,
+        # and only a Slurm step that holds them all does.
         if environ.get("LOCAL_WORLD_SIZE") == str(world_size):
             unique = f"{environ.get('MASTER_ADDR', '')}:{environ.get('MASTER_PORT', '')}:{launcher()}"
             return named_uuid("torchrun", unique), f"torchrun-{launcher()}-{restart}"
-        return "", ""
-    job = environ.get("SLURM_JOB_ID")
-    if job:
+    job, step = environ.get("SLURM_JOB_ID"), _step(environ)
+    if job and (step or world_size > 1):
         task = environ.get("SLURM_ARRAY_TASK_ID", "")
         array = environ.get("SLURM_ARRAY_JOB_ID") or job
-        unique = (environ.get("SLURM_CLUSTER_NAME", ""), array if task else job, environ.get("SLURM_STEP_ID", ""), task)
-        return named_uuid("slurm", *unique), f"slurm-{job}-{environ.get('SLURM_RESTART_COUNT', '0')}"
+        # Ranks that another launcher started in a batch script have no step in common, but the address at which they meet.
+        meeting = () if step else (environ.get("MASTER_ADDR", ""), environ.get("MASTER_PORT", ""))
+        unique = (environ.get("SLURM_CLUSTER_NAME", ""), array if task else job, step, task, *meeting)
+        restarts = (environ.get("SLURM_RESTART_COUNT") or "0", environ.get("TORCHELASTIC_RESTART_COUNT") or "0")
+        return named_uuid("slurm", *unique), f"slurm-{job}-{'-'.join(restarts)}"
     return "", ""

@@ -6,16 +6,15 @@ Every call writes into the journal of this process and returns; the node agent s
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import time as clock
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from runstream._agent import Watch
+from runstream._params import flatten, json_values
 from runstream._types import Event, EventSource, Finished
 from runstream_producers.errors import StrictError
 from runstream_producers.journal import format as fmt
@@ -37,7 +36,8 @@ _log = logging.getLogger("runstream")
 
 _POLL_S = 0.01
 _OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
-_live: weakref.WeakSet[Run] = weakref.WeakSet()
+_RUN_TEXTS = frozenset({"name", "owner", "namespace", "external_id", "framework", "task", "notes"})
+_live: set[Run] = set()  # Held here until it is finished, so that a run whose variable went out of scope ends well all the same.
 
 
 class _Rows(Protocol):
@@ -114,11 +114,15 @@ class Run:
         # Bound once: a call through one more layer would cost a fifth of the whole.
         self.__dict__["log"] = self._rows.log
         if rows is not None:
-            self._ack = map_file(rows.folder.path / "ack", write=False)
-            if settings.mode == "online":
-                self._watch = Watch(rows.folder.path.parent, settings, rows.flush_drops)
-                self._watch.start()
+            self._follow(rows)
         _live.add(self)
+
+    def _follow(self, rows: JournalWriter) -> None:
+        """Looks at the journal's acknowledgements from now on, and keeps an agent alive that makes them."""
+        self._ack = map_file(rows.folder.path / "ack", write=False)
+        if self._settings.mode == "online":
+            self._watch = Watch(rows.folder.path.parent, self._settings, rows.flush_drops)
+            self._watch.start()
 
     # ---- logging -----------------------------------------------------------------------------------------------------------------------
 
@@ -149,14 +153,12 @@ class Run:
     def log_params(self, params: Mapping[str, Any], *, context: str | enum.Enum | None = None) -> None:
         """Logs parameters: nested dicts flatten with `.`, and bool, int, float, string, None and lists keep their types. A later value of a key is a new version of it."""
         now_ms = clock.time_ns() // 1_000_000
-        for key, value in _flat_params("", params):
-            kind, text = _param_value(value)
-            if kind is None:
-                self._report(
-                    f"param:{key}", f"param {key!r} was not logged: expected bool, int, float, string, None or a list of them, got a {type(value).__name__}"
-                )
-                continue
-            self._rows.record(fmt.Kind.PARAM, {"time_ms": now_ms, "key": key, "context": val.context_of(context), "kind": kind, "value": text})
+        where = val.context_of(context)
+        taken, refused = flatten(params)
+        for key, why in refused.items():
+            self._report(f"param:{key}", f"param {key!r} was not logged: {why}")
+        for key, kind, text in taken:
+            self._rows.record(fmt.Kind.PARAM, {"time_ms": now_ms, "key": key, "context": where, "kind": kind, "value": text})
 
     def log_event(
         self, event: Event | str, *, metadata: Mapping[str, Any] | None = None, source: EventSource | str = "", step: int | None = None, subject: str = ""
@@ -166,27 +168,34 @@ class Run:
         Example:
             >>> run.log_event("checkpoint_started", metadata={"bytes": 1 << 30}, source="trainer")
         """
-        if isinstance(event, str):
+        if not isinstance(event, Event):
             event = Event(event, source=source, metadata=metadata or {}, step=step, subject=subject)
         seconds = clock.time() if event.time is None else val.seconds_of(event.time)
         if seconds is None:
             self._report(
                 "event:time",
-                f"time of event {event.name!r} must be seconds since 1970 or a datetime, got {event.time!r}: it was kept with the time of the call",
+                f"time of event {event.name!r} must be seconds since 1970 or a datetime, got {val.shown(event.time)}: it was kept with the time of the call",
             )
             seconds = clock.time()
         number = None if event.step is None else val.step_of(event.step)
         if event.step is not None and number is None:
-            self._report("event:step", f"step of event {event.name!r} must be an integer of at most 64 bits, got {event.step!r}: it was kept without one")
+            self._report(
+                "event:step", f"step of event {event.name!r} must be an integer of at most 64 bits, got {val.shown(event.step)}: it was kept without one"
+            )
+        said: Any = event.metadata or {}
+        if not isinstance(said, Mapping):
+            self._report("event:metadata", f"metadata of event {event.name!r} must be a mapping, got {val.told(said)}: it was kept under the name metadata")
+            said = {"metadata": said}
+        source_name: Any = event.source.name if isinstance(event.source, EventSource) else event.source
         event_id = ids.new_uuid()
         payload = {
             "event_id": event_id,
             "time_ms": round(seconds * 1000.0),
-            "name": event.name,
-            "source": event.source.name if isinstance(event.source, EventSource) else event.source,
-            "subject": event.subject,
+            "name": val.text_of(event.name),
+            "source": val.text_of(source_name or ""),
+            "subject": val.text_of(event.subject or ""),
             "step": number,
-            "metadata": _json_values(event.metadata),
+            "metadata": json_values(cast("Mapping[Any, Any]", said)),
         }
         self._rows.record(fmt.Kind.EVENT, payload)
         return event_id
@@ -220,14 +229,17 @@ class Run:
         Example:
             >>> run.alert_on("loss", ">", 10.0, severity="critical")
         """
-        wrong = _wrong_rule(operator, threshold, severity)
+        metric = val.text_of(metric)
+        wrong = _wrong_rule(operator, threshold, severity, rank)
         if wrong:
-            self._report(f"rule:{metric}:{operator}", f"rule on {metric!r} was not registered: {wrong}")
+            self._report(f"rule:{metric}:{val.shown(operator)}", f"rule on {metric!r} was not registered: {wrong}")
             return ""
         kind = "non_finite" if operator == "non_finite" else "threshold"
         where = val.context_of(context)
-        shown = name or (f"{metric} is not finite" if kind == "non_finite" else f"{metric} {operator} {threshold:g}")
-        rule_id = ids.named_uuid("rule", self.id, metric, operator, repr(threshold), where, str(rank), shown, severity, text, *channels)
+        limit = None if threshold is None else val.number_of(threshold)
+        shown = val.text_of(name) or (f"{metric} is not finite" if kind == "non_finite" else f"{metric} {operator} {limit:g}")
+        to = [val.text_of(channel) for channel in ([channels] if isinstance(channels, str) else channels)]
+        rule_id = ids.named_uuid("rule", self.id, metric, operator, repr(limit), where, str(rank), shown, severity, val.text_of(text), *to)
         payload = {
             "rule_id": rule_id,
             "version": 1,
@@ -237,23 +249,31 @@ class Run:
             "metric": metric,
             "run_id": self.id,
             "context": where,
-            "rank": rank,
+            "rank": None if rank is None else val.step_of(rank),
             "operator": "" if kind == "non_finite" else operator,
-            "threshold": None if threshold is None else float(threshold),
+            "threshold": limit,
             "severity": severity,
-            "text": text,
-            "channels": list(channels),
+            "text": val.text_of(text),
+            "channels": to,
         }
         self._rows.record(fmt.Kind.RULE, payload)
         return rule_id
 
     def change(self, **fields: Any) -> None:
         """Says something of the run: `name`, `owner`, `namespace`, `external_id`, `framework`, `task`, `notes`, `tags` or `metadata`; None says nothing."""
-        said = {key: value for key, value in fields.items() if value is not None}
-        if "metadata" in said:
-            said["metadata"] = _json_values(said["metadata"])
-        if "tags" in said:
-            said["tags"] = [str(tag) for tag in said["tags"]]
+        said: dict[str, Any] = {}
+        for key, value in fields.items():
+            if value is None:
+                continue
+            if key in _RUN_TEXTS:
+                said[key] = val.text_of(value)
+            elif key == "tags" and isinstance(value, Iterable):
+                said[key] = [val.text_of(tag) for tag in ([value] if isinstance(value, str) else cast("Iterable[Any]", value))]
+            elif key == "metadata" and isinstance(value, Mapping):
+                said[key] = json_values(cast("Mapping[Any, Any]", value))
+            else:
+                wanted = {"tags": "a list of texts", "metadata": "a mapping"}.get(key, f"one of {', '.join(sorted(_RUN_TEXTS))}, tags, metadata")
+                self._report(f"run:{key}", f"{key!r} of the run was not recorded: expected {wanted}, got {val.told(value)}")
         self._rows.record(fmt.Kind.RUN, {"time_ms": clock.time_ns() // 1_000_000} | said)
 
     # ---- the account and the end -------------------------------------------------------------------------------------------------------
@@ -289,23 +309,28 @@ class Run:
         if self._finished is not None:
             return self._finished
         self._rows.close("failed" if self._failure else "finished", self._failure)
+        # A forked child that has logged nothing has nothing to wait for, and what its parent logged is its parent's.
+        journal = self._journal if self._ack is not None else None
+        rows = self._rows.seq
         deadline = clock.monotonic() + timeout
-        if self._watch is not None:
-            while not self._read_ack().done and clock.monotonic() < deadline:
-                clock.sleep(min(_POLL_S, max(0.0, deadline - clock.monotonic())))
+        try:
+            while self._watch is not None and not self._read_ack().done and clock.monotonic() < deadline:
                 self._watch.ensure(clock.monotonic())
-            self._watch.stop()
-        ack = self._read_ack()
-        folder = None if self._journal is None else self._journal.folder.path
-        self._finished = Finished(ack.done or self._journal is None, max(0, self._rows.seq - ack.next_seq), folder)
-        if self._watch is not None and not ack.done:
+                clock.sleep(min(_POLL_S, max(0.0, deadline - clock.monotonic())))
+        finally:  # Also when Ctrl-C ends the waiting: then it is not begun again at exit.
+            if self._watch is not None:
+                self._watch.stop()
+            ack = self._read_ack()
+            done = ack.done or journal is None
+            self._finished = Finished(done, 0 if done else max(0, rows - ack.next_seq), None if journal is None else journal.folder.path)
+            _live.discard(self)
+        if self._watch is not None and not done:
             _log.warning(
                 "runstream: %d rows were not shipped within %g s; they are kept in %s and shipped by the agent once Kafka answers",
                 self._finished.rows_left,
                 timeout,
-                folder,
+                self._finished.folder,
             )
-        _live.discard(self)
         return self._finished
 
     def __enter__(self) -> Run:
@@ -320,7 +345,15 @@ class Run:
         return fmt.Ack() if self._ack is None else fmt.read_ack(self._ack[: 2 * fmt.ACK_SLOT_BYTES])
 
     def _after_fork(self) -> None:
+        """In a forked child: acknowledgements, agent and end are the parent's until the child logs and so begins a journal of its own."""
+        self._ack = self._watch = self._finished = None
+        self._failure = ""
         self._rows.after_fork()
+
+    def begun_in_child(self) -> None:
+        """A forked child has begun a journal of its own."""
+        if self._journal is not None:
+            self._follow(self._journal)
 
 
 def live_runs() -> list[Run]:
@@ -336,55 +369,16 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _wrong_rule(operator: str, threshold: float | None, severity: str) -> str:
+def _wrong_rule(operator: str, threshold: float | None, severity: str, rank: int | None) -> str:
     if operator != "non_finite" and operator not in _OPERATORS:
-        return f"operator must be one of {' '.join(_OPERATORS)} or 'non_finite', got {operator!r}"
+        return f"operator must be one of {' '.join(_OPERATORS)} or 'non_finite', got {val.shown(operator)}"
     if operator == "non_finite" and threshold is not None:
-        return f"non_finite takes no threshold, got {threshold!r}"
-    if operator != "non_finite" and (isinstance(threshold, str) or val.number_of(threshold) is None or math.isnan(cast("float", threshold))):
-        return f"threshold must be a number, got {threshold!r}"
+        return f"non_finite takes no threshold, got {val.shown(threshold)}"
+    limit = val.number_of(threshold)
+    if operator != "non_finite" and (limit is None or math.isnan(limit)):
+        return f"threshold must be a number, got {val.shown(threshold)}"
     if severity not in ("info", "warning", "critical"):
-        return f"severity must be info, warning or critical, got {severity!r}"
+        return f"severity must be info, warning or critical, got {val.shown(severity)}"
+    if rank is not None and not 0 <= (-1 if (number := val.step_of(rank)) is None else number) < 1 << 31:
+        return f"rank must be an integer from 0, got {val.shown(rank)}"
     return ""
-
-
-def _flat_params(prefix: str, params: Mapping[Any, Any]) -> list[tuple[str, Any]]:
-    out: list[tuple[str, Any]] = []
-    for key, value in params.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            out += _flat_params(f"{name}.", cast("Mapping[Any, Any]", value))
-        else:
-            out.append((name, cast("Any", value)))
-    return out
-
-
-def _param_value(value: Any) -> tuple[str | None, str]:
-    """The kind of a param and its value as JSON text; (None, "") for what no param can be."""
-    if value is None:
-        return "null", "null"
-    if isinstance(value, bool):
-        return "bool", json.dumps(value)
-    if isinstance(value, int):
-        return "int", str(int(value))
-    if isinstance(value, float):
-        return "float", json.dumps(float(value))
-    if isinstance(value, str):
-        return "string", json.dumps(value)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = list(cast("Sequence[Any]", value))
-        kinds = [_param_value(item) for item in items]
-        if all(kind is not None for kind, _ in kinds):
-            return "list", "[" + ", ".join(text for _, text in kinds) + "]"
-        return None, ""
-    if isinstance(value, Mapping):
-        return "string", json.dumps("{}")  # Only an empty one comes here.
-    item = getattr(value, "item", None)
-    if item is not None and val.number_of(value) is not None:
-        return _param_value(item())
-    return ("string", json.dumps(str(value))) if hasattr(value, "__fspath__") else (None, "")
-
-
-def _json_values(metadata: Mapping[Any, Any]) -> dict[str, str]:
-    """Metadata as JSON texts by key; what JSON cannot hold is kept as its text."""
-    return {str(key): json.dumps(value, default=str) for key, value in metadata.items()}

@@ -31,14 +31,17 @@ SEGMENT_HEADER_CRC = struct.Struct("<I")
 # length of the body, CRC-32 of the body
 ROW_LEAD = struct.Struct("<II")
 LEAD_BYTES = ROW_LEAD.size
-# kind, flags, reserved, key set, seq, step, points of the writer up to and with this row, time in seconds
-ROW_HEAD_FORMAT = "BBHIQqQd"
+# kind and key set in one (the lowest byte, and the upper 32 bits), seq, step, points of the writer up to and with this row, time in seconds
+ROW_HEAD_FORMAT = "QQqQd"
 ROW_HEAD = struct.Struct("<" + ROW_HEAD_FORMAT)
 HEAD_BYTES = ROW_HEAD.size
 ACK_BYTES = 4096
 ACK_SLOT_BYTES = 128
-# generation, next seq, segment, offset, rows, points, rules, done; then the CRC-32 of these
-ACK_SLOT = struct.Struct("<QQQQQQQQ")
+# generation, next seq, segment, offset, rows, points, rules, rows and points set aside, done; then the CRC-32 of these
+ACK_SLOT = struct.Struct("<QQQQQQQQQQ")
+
+
+KEY_SET_SHIFT = 32
 
 
 class Kind(IntEnum):
@@ -115,7 +118,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """What has been acknowledged: every seq below `next_seq`, the rows and points and rules among them, and where to read on. `done` once the writer's last state is stored."""
+    """What has been answered for: every seq below `next_seq`; the rows and points among them that Kafka holds, and those set aside since it refused them; where to read on.
+
+    `rules` counts the alert rules, `done` is set once the writer's last state is stored.
+    """
 
     generation: int = 0
     next_seq: int = 0
@@ -123,11 +129,15 @@ class Ack:
     rows: int = 0
     points: int = 0
     rules: int = 0
+    rows_aside: int = 0
+    points_aside: int = 0
     done: bool = False
 
     def pack(self) -> bytes:
         """The bytes of a slot."""
-        raw = ACK_SLOT.pack(self.generation, self.next_seq, self.position.segment, self.position.offset, self.rows, self.points, self.rules, int(self.done))
+        place = self.position
+        counts = (self.rows, self.points, self.rules, self.rows_aside, self.points_aside)
+        raw = ACK_SLOT.pack(self.generation, self.next_seq, place.segment, place.offset, *counts, int(self.done))
         return raw + SEGMENT_HEADER_CRC.pack(zlib.crc32(raw))
 
 
@@ -138,9 +148,9 @@ def read_ack(data: bytes) -> Ack:
         raw = data[start : start + ACK_SLOT.size]
         crc = data[start + ACK_SLOT.size : start + ACK_SLOT.size + 4]
         if len(crc) == 4 and SEGMENT_HEADER_CRC.unpack(crc)[0] == zlib.crc32(raw):
-            generation, next_seq, segment, offset, rows, points, rules, done = ACK_SLOT.unpack(raw)
+            generation, next_seq, segment, offset, *counts, done = ACK_SLOT.unpack(raw)
             if generation > best.generation:
-                best = Ack(generation, next_seq, Position(segment, offset), rows, points, rules, bool(done))
+                best = Ack(generation, next_seq, Position(segment, offset), *counts, done=bool(done))
     return best
 
 

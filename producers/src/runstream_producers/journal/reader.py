@@ -30,6 +30,22 @@ class Row(NamedTuple):
     payload: bytes
 
 
+def row_at(data: mmap.mmap | bytearray, offset: int, size: int) -> tuple[Row, int] | None:
+    """The row that begins at a byte of `size` bytes of a segment, and where the next one begins; None where no whole one does."""
+    body = offset + fmt.LEAD_BYTES
+    if body + fmt.HEAD_BYTES > size:
+        return None
+    length, crc = fmt.ROW_LEAD.unpack_from(data, offset)
+    end = body + length
+    if length < fmt.HEAD_BYTES or end > size:
+        return None
+    raw = bytes(data[body:end])
+    if zlib.crc32(raw) != crc:
+        return None
+    kind, seq, step, points, time_s = fmt.ROW_HEAD.unpack_from(raw)
+    return Row(kind & 0xFF, kind >> fmt.KEY_SET_SHIFT, seq, step, points, time_s, raw[fmt.HEAD_BYTES :]), end
+
+
 @dataclass(slots=True)
 class _Segment:
     number: int
@@ -45,6 +61,7 @@ class Reader:
         self._writer = writer
         self._at = position
         self._segment = _Segment(0, None, 0)
+        self._names_bytes: dict[int, int] = {}
 
     @property
     def position(self) -> fmt.Position:
@@ -63,34 +80,59 @@ class Reader:
         data = self._open(self._at.segment)
         offset = fmt.HEADER_BYTES
         while data is not None and offset < end:
-            found = self._row(data, offset)
+            found = row_at(data, offset, self._segment.size)
             if found is None:
                 return
             row, offset = found
             if row.kind in (fmt.Kind.KEY_SET, fmt.Kind.DROP):
+                self._learn(row)
                 yield row
 
     def rows(self, bytes_max: int) -> Iterator[Row]:
-        """Rows that are whole by now, until about `bytes_max` bytes have been read."""
+        """Rows that are whole by now: at least one if there is one, and no more than make a frame of about `bytes_max` bytes, names included."""
         budget = bytes_max
-        while budget > 0:
-            data = self._open(self._at.segment)
-            if data is None:
+        named: set[int] = set()
+        first = True
+        while True:
+            found = self._next()
+            if found is None:
                 return
-            found = self._row(data, self._at.offset)
+            row, place = found
+            cost = 0
+            self._learn(row)
+            if row.kind not in (fmt.Kind.KEY_SET, fmt.Kind.DROP):
+                cost = len(row.payload) + fmt.HEAD_BYTES
+                if row.kind == fmt.Kind.METRICS and row.key_set not in named:
+                    # A frame carries the names of each key set once, wherever the journal defines them.
+                    cost += self._names_bytes.get(row.key_set, 0)
+                    named.add(row.key_set)
+                if cost > budget and not first:
+                    return
+                first = False
+            budget -= cost
+            self._at = place
+            yield row
+
+    def _next(self) -> tuple[Row, fmt.Position] | None:
+        """The row at the position, or the first of the segments after it, and the place behind it."""
+        while True:
+            number, offset = self._at.segment, self._at.offset
+            data = self._open(number)
+            found = None if data is None else row_at(data, offset, self._segment.size)
             if found is None:
                 # The writer names a segment only after the last row of the one before, so where the next one stands this one is complete:
                 # look once more, since its last rows may have come between the two looks.
-                if not self._exists(self._at.segment + 1):
-                    return
-                found = self._row(data, self._at.offset)
-                if found is None:
-                    self._at = fmt.Position(self._at.segment + 1, fmt.HEADER_BYTES)
-                    continue
-            row, offset = found
-            budget -= offset - self._at.offset
-            self._at = fmt.Position(self._at.segment, offset)
-            yield row
+                if not self._exists(number + 1):
+                    return None
+                data = self._open(number)
+                found = None if data is None else row_at(data, offset, self._segment.size)
+            if found is not None:
+                return found[0], fmt.Position(number, found[1])
+            self._at = fmt.Position(number + 1, fmt.HEADER_BYTES)
+
+    def _learn(self, row: Row) -> None:
+        if row.kind == fmt.Kind.KEY_SET:
+            self._names_bytes[row.key_set] = len(row.payload)
 
     def torn_bytes(self) -> int:
         """Bytes of an incomplete row at the position: what a dead writer did not finish. 0 where the journal ends cleanly."""
@@ -116,17 +158,3 @@ class Reader:
             return None
         self._segment = _Segment(number, data, len(data))
         return data
-
-    def _row(self, data: mmap.mmap, offset: int) -> tuple[Row, int] | None:
-        body = offset + fmt.LEAD_BYTES
-        if body + fmt.HEAD_BYTES > self._segment.size:
-            return None
-        length, crc = fmt.ROW_LEAD.unpack_from(data, offset)
-        end = body + length
-        if length < fmt.HEAD_BYTES or end > self._segment.size:
-            return None
-        raw = data[body:end]
-        if zlib.crc32(raw) != crc:
-            return None
-        kind, _, _, key_set, seq, step, points, time_s = fmt.ROW_HEAD.unpack_from(raw)
-        return Row(kind, key_set, seq, step, points, time_s, raw[fmt.HEAD_BYTES :]), end

@@ -5,9 +5,11 @@ Every segment is allocated before it is mapped, since a store into a mapping who
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
+import shutil
 from pathlib import Path
 
 from runstream_producers.errors import JournalError
@@ -78,21 +80,30 @@ class Folder:
         """Makes the folder under another name and moves it into place, so that a shipper never sees half of it.
 
         Raises:
-            JournalError: the folder is on a network file system.
+            JournalError: the folder is on a network file system, or somebody else's.
             OSError: it cannot be made.
         """
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
         check_local(base)
+        owner = base.stat().st_uid
+        if owner != os.geteuid():
+            raise JournalError(f"journals must be in a folder of this user (id {os.geteuid()}), but {base} belongs to user {owner}", str(base))
         self.path = base / fmt.folder_name(identity.writer)
         self._writer = identity.writer
+        self._lock = -1
         making = base / f".{fmt.folder_name(identity.writer)}"
         making.mkdir(mode=0o700)
-        write_whole(making / "writer.json", identity.to_json())
-        allocate(making / "ack", fmt.ACK_BYTES)
-        self._lock = os.open(making / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # A POSIX lock, not flock: it belongs to the process alone, so a forked child does not keep it alive after its parent.
-        fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        making.rename(self.path)
+        try:
+            write_whole(making / "writer.json", identity.to_json())
+            allocate(making / "ack", fmt.ACK_BYTES)
+            self._lock = os.open(making / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # A POSIX lock, not flock: it belongs to the process alone, so a forked child does not keep it alive after its parent.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            making.rename(self.path)
+        except OSError:
+            self.close()
+            shutil.rmtree(making, ignore_errors=True)
+            raise
 
     def add_segment(self, number: int, size: int, first_seq: int, points: int) -> mmap.mmap:
         """Allocates, maps and names the next segment; raises OSError when there is no room."""
@@ -107,8 +118,20 @@ class Folder:
         return mapped
 
     def segments_bytes(self) -> int:
-        """Bytes of the segments that have not been removed yet."""
-        return sum(entry.stat().st_size for entry in os.scandir(self.path) if entry.name.endswith(".seg"))
+        """Bytes of the segments that have not been removed yet; the agent may remove some meanwhile."""
+        held = 0
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.endswith(".seg"):
+                    with contextlib.suppress(FileNotFoundError):
+                        held += entry.stat().st_size
+        return held
+
+    def named_segment(self, number: int) -> mmap.mmap | None:
+        """A segment that has been named already, mapped; None where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return map_file(self.path / fmt.segment_name(number), write=True)
+        return None
 
     def end(self, end: fmt.End) -> None:
         """Says how the writer ended and gives up the lock."""
@@ -127,11 +150,16 @@ class Folder:
 
 
 def locked(path: Path) -> bool:
-    """Whether another process holds the POSIX lock on a file. Never ask about a file that this process itself has locked: closing it would give up that lock."""
+    """Whether a process holds the POSIX lock on a file, as far as can be told: what cannot be opened for want of descriptors or rights counts as held.
+
+    Never ask about a file that this process itself has locked: closing it would give up that lock.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

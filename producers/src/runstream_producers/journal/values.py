@@ -1,7 +1,7 @@
 """What counts as a metric value, a step, a time and a context; everything that the hot path does not take at once.
 
 A value is a number: Python's, numpy's, or anything with one element that says so (`item()`). None, texts, lists and objects are refused for their key, and the rest of
-the call is kept. Nested names flatten with `/`; two that meet are refused.
+the call is kept. Nested names flatten with `/`; where two meet, both are refused.
 """
 
 from __future__ import annotations
@@ -10,93 +10,141 @@ import datetime as dt
 import enum
 import math
 import operator
+import signal
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from types import CodeType
 
 _STEP_LIMIT = 1 << 63
 # Farthest times that a millisecond count in ClickHouse's DateTime64 holds well: the years 1900 to 2299.
 _SECONDS_MIN, _SECONDS_MAX = -2_208_988_800.0, 10_413_791_999.0
 _DEPTH_MAX = 32
+_NO_NUMBERS = (str, bytes, bytearray, complex)
 
 
 def flatten(data: Mapping[Any, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Names and numbers of a log call, and by name why others were refused."""
+    """Names and numbers of a log call, and by name why others were refused. Raises what the user's mapping raises."""
+    found: list[tuple[str, Any, str]] = []
+    _flatten_into(found, "", data, 0)
     flat: dict[str, float] = {}
     refused: dict[str, str] = {}
-    _flatten_into(flat, refused, "", data, 0)
+    for name, value, why in found:
+        number = None if why else number_of(value)
+        if name in flat or name in refused:
+            flat.pop(name, None)
+            refused[name] = "two names of this call come to it, and neither value can be told to be the right one"
+        elif number is None:
+            refused[name] = why or f"expected a number, got {told(value)}"
+        else:
+            flat[name] = number
     return flat, refused
 
 
-def _flatten_into(flat: dict[str, float], refused: dict[str, str], prefix: str, data: Mapping[Any, Any], depth: int) -> None:
+def _flatten_into(found: list[tuple[str, Any, str]], prefix: str, data: Mapping[Any, Any], depth: int) -> None:
     for key, value in data.items():
-        name = prefix + (key if isinstance(key, str) else str(key))
-        if isinstance(value, Mapping):
-            if depth >= _DEPTH_MAX:
-                refused[name] = f"dictionaries are nested more than {_DEPTH_MAX} deep"
-            else:
-                _flatten_into(flat, refused, name + "/", cast("Mapping[Any, Any]", value), depth + 1)
-            continue
-        number = number_of(value)
-        if number is None:
-            refused[name] = f"expected a number, got {_told(value)}"
-        elif name in flat:
-            refused[name] = "two nested names of this call are both called so"
+        name = text_of(key)
+        if prefix:
+            name = prefix + name
+        if not isinstance(value, Mapping):
+            found.append((name, value, ""))
+        elif depth >= _DEPTH_MAX:
+            found.append((name, None, f"dictionaries are nested more than {_DEPTH_MAX} deep"))
         else:
-            flat[name] = number
+            _flatten_into(found, name + "/", cast("Mapping[Any, Any]", value), depth + 1)
 
 
-def _told(value: object) -> str:
-    kind = type(value)
-    shape = getattr(value, "shape", None)
-    if shape:
-        return f"{kind.__name__} of shape {tuple(shape)}"
-    return "None" if value is None else f"a {kind.__name__}"
+def told(value: object) -> str:
+    """What a value is, for a message: its type and shape, never its contents. Does not raise."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    try:
+        shape: Any = getattr(value, "shape", None)
+        return f"{kind} of shape {tuple(shape)}" if shape else f"a {kind}"
+    except Exception as error:
+        if from_signal(error):
+            raise
+        return f"a {kind}"
+
+
+def shown(value: object) -> str:
+    """A value as text for a message, at most 200 characters of it."""
+    try:
+        return repr(value)[:200]
+    except Exception as error:
+        if from_signal(error):
+            raise
+        return told(value)
+
+
+def from_signal(error: BaseException) -> bool:
+    """Whether an exception was raised by a signal handler that ran meanwhile, such as a time-out of the user's: then it is not ours to swallow."""
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is None:
+        return False  # Raised in C: not by a handler, which is a call of its own.
+    codes: set[CodeType] = set()
+    while trace is not None:
+        codes.add(trace.tb_frame.f_code)
+        trace = trace.tb_next
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        handler = getattr(handler, "func", handler)  # functools.partial
+        if getattr(handler, "__code__", None) in codes or getattr(getattr(handler, "__call__", None), "__code__", None) in codes:  # noqa: B004
+            return True
+    return False
+
+
+def text_of(value: Any) -> str:
+    """The value as plain text that UTF-8 can hold: what half a surrogate pair stood for becomes a question mark."""
+    text = value if type(value) is str else str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def number_of(value: Any) -> float | None:
-    """The value as a float; None where it is no number. Integers beyond the range of doubles are no numbers."""
+    """The value as a float; None where it is no number. Integers beyond the range of doubles are no numbers, nor are complex ones, texts and moments in arrays."""
     if type(value) is float:
         return value
-    if isinstance(value, (str, bytes, bytearray)) or value is None:
-        return None
-    shape = getattr(value, "shape", None)
-    if shape is not None:
-        item = getattr(value, "item", None)
-        # One element is a number however many axes it has; more is no number.
-        if item is None or math.prod(shape) != 1:
-            return None
-        try:
-            value = item()
-        except Exception:  # noqa: BLE001 - the object is the user's and may raise anything
-            return None
-    elif not hasattr(value, "__float__"):
+    if value is None or isinstance(value, _NO_NUMBERS):
         return None
     try:
+        shape = getattr(value, "shape", None)
+        if shape is not None:
+            # One element is a number however many axes it has; more is no number, and numpy's moments and spans are none though they count nanoseconds.
+            if math.prod(shape) != 1 or getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+                return None
+            value = value.item()
+            if isinstance(value, _NO_NUMBERS):
+                return None
         return float(value)
-    except Exception:  # noqa: BLE001 - likewise
+    except Exception as error:
+        if from_signal(error):
+            raise
         return None
 
 
 def step_of(step: Any) -> int | None:
     """The step as an integer of 64 bits; None where it is none. Whole floats count."""
     try:
+        if hasattr(step, "shape"):
+            step = step.item()
         whole: Any = int(step) if isinstance(step, float) and step.is_integer() else step
         number = operator.index(whole)
-    except TypeError:
-        item = getattr(step, "item", None)
-        if item is None:
-            return None
-        try:
-            number = operator.index(item())
-        except Exception:  # noqa: BLE001 - the object is the user's and may raise anything
-            return None
+    except Exception as error:
+        if from_signal(error):
+            raise
+        return None
     return number if -_STEP_LIMIT <= number < _STEP_LIMIT else None
 
 
 def seconds_of(time: Any) -> float | None:
     """Epoch seconds of a number or datetime (naive ones are local time); None where it is neither, or far outside of any clock."""
     if isinstance(time, dt.datetime):
-        seconds = time.timestamp()
+        try:
+            seconds = time.timestamp()
+        except (ValueError, OverflowError, OSError):  # The year 1, or 9999, in local time.
+            return None
     else:
         number = number_of(time)
         if number is None:
@@ -109,6 +157,4 @@ def context_of(context: Any) -> str:
     """The text of a context: an Enum's name in lower case, a text as it is, nothing for None."""
     if context is None:
         return ""
-    if isinstance(context, enum.Enum):
-        return context.name.lower()
-    return str(context)
+    return text_of(context.name.lower() if isinstance(context, enum.Enum) else context)

@@ -1,0 +1,64 @@
+"""How rows of one key set are packed, and which values can be packed at once. `writer` keeps a plan for each key set of a segment and does the writing."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from runstream_producers.journal import format as fmt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PLAIN = (float, int)
+
+# For a key set: whether its values have been plain so far, the struct's pack of the body, its pack_into of lead and body, bytes of the body,
+# bytes of the row, number of keys, kind and key set as the head has them. A tuple of its own kind would take longer to unpack.
+Plan = tuple[bool, "Callable[..., bytes]", "Callable[..., None]", int, int, int, int]
+
+# Types whose values struct packs as what they are. It would pack complex numbers, moments and texts of numpy, too, and lose what they mean.
+# numpy's numbers join once one is met, since this module does not import numpy by itself.
+quick_types: set[type] = {float, int, bool}
+_NUMPY_NUMBERS = frozenset(
+    {"bool", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "longlong", "ulonglong"}
+)
+
+
+class Scope:
+    """Key sets and the step counter of one context and subject."""
+
+    __slots__ = ("context", "next_step", "plans", "subject")
+
+    def __init__(self, context: str, subject: str) -> None:
+        self.context = context
+        self.subject = subject
+        self.next_step = 0
+        self.plans: dict[tuple[str, ...], Plan] = {}
+
+
+def make(key_set: int, count: int) -> Plan:
+    """The plan of a key set of `count` names."""
+    packer = struct.Struct(f"<{fmt.ROW_HEAD_FORMAT}{count}d")
+    into = struct.Struct(f"<II{packer.size}s").pack_into
+    return (True, packer.pack, into, packer.size, packer.size + fmt.LEAD_BYTES, count, head(fmt.Kind.METRICS, key_set))
+
+
+def row_bytes(count: int) -> int:
+    """Bytes of a row of `count` values in a segment."""
+    return fmt.LEAD_BYTES + fmt.HEAD_BYTES + 8 * count
+
+
+def head(kind: int, key_set: int) -> int:
+    """Kind and key set as the first field of a row's head."""
+    return kind | key_set << fmt.KEY_SET_SHIFT
+
+
+def suited(plan: Plan, data: Mapping[Any, Any]) -> Plan:
+    """The plan for rows with values like these: numpy's numbers are learned, and are told apart from others by their types."""
+    if not plan[0]:
+        return plan
+    kinds = set(map(type, data.values()))
+    if kinds <= {float, int, bool}:
+        return plan
+    quick_types.update(kind for kind in kinds if kind.__module__ == "numpy" and kind.__name__ in _NUMPY_NUMBERS)
+    return (False, *plan[1:])
