@@ -172,6 +172,7 @@ def test_up_detached_status_and_down(tmp_path: Path) -> None:
             "migrate": "done",
             "processors": "healthy",
             "sinks": "healthy",
+            "notifier": "healthy",
         }
         assert all(part["memory_bytes"] > 1e7 for part in status["parts"] if part["state"] == "healthy")
         assert runstream("sql", "CREATE TABLE kept (a Int32) ENGINE = MergeTree ORDER BY a", env=env).returncode == 0

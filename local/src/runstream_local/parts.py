@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 __all__ = ["ALL_PARTS", "Health", "Part", "dump_parts", "load_parts", "standard_parts"]
 
-ALL_PARTS = ("kafka", "clickhouse", "topics", "migrate", "processors", "sinks")
+ALL_PARTS = ("kafka", "clickhouse", "topics", "migrate", "processors", "sinks", "notifier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +91,11 @@ def standard_parts(
     url = f"http://{host}:{clickhouse_port}"
     python = (sys.executable, "-u", "-m")
 
-    def worker(name: str, module: str) -> Part:
+    def worker(name: str, module: str, command: str = "worker") -> Part:
         ready = data / "run" / f"{name}.ready"
         own = {**env, "RUNSTREAM_READY_FILE": str(ready)}
         # A worker drains within 10 s; the rest is for leaving its consumer group.
-        return Part(name, (*python, module, "worker"), Health("file", str(ready)), tier=2, env=own, stop_timeout_s=15.0)
+        return Part(name, (*python, module, command), Health("file", str(ready)), tier=2, env=own, stop_timeout_s=15.0)
 
     kafka = ("--data", str(data / "kafka"), "--port", str(kafka_port), "--controller-port", str(controller_port))
     clickhouse = ("--data", str(data / "clickhouse"), "--port", str(clickhouse_port))
@@ -106,5 +106,6 @@ def standard_parts(
         Part("migrate", (*python, "runstream_sinks", "migrate"), Health("exit"), tier=1, env=env),
         worker("processors", "runstream_processors"),
         worker("sinks", "runstream_sinks"),
+        worker("notifier", "runstream_processors", "notify"),
     )
     return tuple(part for part in every if part.name in names)
