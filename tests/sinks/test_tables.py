@@ -150,6 +150,20 @@ def test_a_chunk_of_hostile_starts_is_stored(server: Server) -> None:
     assert one(server, "SELECT count(), uniq(toYYYYMM(started)) > 250 FROM metrics") == (310, 1)
 
 
+@pytest.mark.parametrize("clock_ms", [-(1 << 63), 0, (1 << 63) - 1])
+def test_hostile_clocks_are_stored(server: Server, clock_ms: int) -> None:
+    """A broken clock spoils neither its chunk nor the choice of the row that is kept."""
+    run_id = new_run()
+    insert(server, "events_log", examples.event(run_id, time_ms=clock_ms))
+    insert(server, "writer_states", examples.writer(run_id, started_ms=clock_ms, heartbeat_ms=clock_ms))
+    insert(server, "alerts_log", examples.alert(run_id, time_ms=clock_ms, decided_ms=clock_ms))
+    insert(server, "alerts_log", examples.alert(run_id, time_ms=clock_ms, decided_ms=clock_ms))
+    for view in ("events", "writers", "alerts", "runs"):
+        assert one(server, f"SELECT count() FROM {view}") == (1,)
+    [(text,)] = server.query("SELECT toString(time) FROM events")
+    assert text.startswith(("1900-01-01", "1970-01-01", "2299-12-31"))
+
+
 def test_events_and_dead_letters_read_once(server: Server) -> None:
     """Everything that is written is collapsed by what the client named it."""
     run_id = new_run()

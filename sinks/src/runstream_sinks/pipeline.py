@@ -75,6 +75,7 @@ class Pipeline:
         self._worker = worker
         self._held: dict[Place, _Held] = {}
         self._given_up: set[int] = set()
+        self.newest_ms = 0
         self.records = 0
         self.malformed = 0
 
@@ -145,6 +146,7 @@ class Pipeline:
             self._held[message.position.place] = _Held(error.schema_id, now + SCHEMA_WAIT_S, [message])
             return None
         self.records += 1
+        self.newest_ms = message.time_ms
         if topic != self._letters:  # Our own letters come back as good records; counting them would dilute the share.
             self._window.add(malformed=False)
         return None

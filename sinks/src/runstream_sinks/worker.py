@@ -165,6 +165,7 @@ class Worker:
             "figures",
             records=self._pipeline.records,
             malformed=self._pipeline.malformed,
+            newest_age_s=time.time() - self._pipeline.newest_ms / 1000 if self._pipeline.newest_ms else "none",
             rows=self._inserted_rows,
             inserts=self._inserted_chunks,
             insert_ms=1000 * self._insert_s / max(1, self._inserted_chunks),
