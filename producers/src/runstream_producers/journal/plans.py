@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 PLAIN = (float, int)
 
-# For a key set: whether its values have been plain so far, the struct's pack of the body, its pack_into of lead and body, bytes of the body,
+# For a key set: whether its values have been plain so far, its name if it has only one, the struct's pack of the body, its pack_into of lead and body, bytes of the body,
 # bytes of the row, number of keys, kind and key set as the head has them. A tuple of its own kind would take longer to unpack.
-Plan = tuple[bool, "Callable[..., bytes]", "Callable[..., None]", int, int, int, int]
+Plan = tuple[bool, str | None, "Callable[..., bytes]", "Callable[..., None]", int, int, int, int]
 
 # Types whose values struct packs as what they are. It would pack complex numbers, moments and texts of numpy, too, and lose what they mean.
 # numpy's numbers join once one is met, since this module does not import numpy by itself.
@@ -36,11 +36,12 @@ class Scope:
         self.plans: dict[tuple[str, ...], Plan] = {}
 
 
-def make(key_set: int, count: int) -> Plan:
-    """The plan of a key set of `count` names."""
+def make(key_set: int, keys: tuple[str, ...]) -> Plan:
+    """The plan of a key set."""
+    count = len(keys)
     packer = struct.Struct(f"<{fmt.ROW_HEAD_FORMAT}{count}d")
     into = struct.Struct(f"<II{packer.size}s").pack_into
-    return (True, packer.pack, into, packer.size, packer.size + fmt.LEAD_BYTES, count, head(fmt.Kind.METRICS, key_set))
+    return (True, keys[0] if count == 1 else None, packer.pack, into, packer.size, packer.size + fmt.LEAD_BYTES, count, head(fmt.Kind.METRICS, key_set))
 
 
 def row_bytes(count: int) -> int:

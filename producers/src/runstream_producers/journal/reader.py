@@ -119,16 +119,18 @@ class Reader:
             number, offset = self._at.segment, self._at.offset
             data = self._open(number)
             found = None if data is None else row_at(data, offset, self._segment.size)
+            following = 0
             if found is None:
                 # The writer names a segment only after the last row of the one before, so where the next one stands this one is complete:
                 # look once more, since its last rows may have come between the two looks.
-                if not self._exists(number + 1):
+                following = self._following(number)
+                if following is None:
                     return None
                 data = self._open(number)
                 found = None if data is None else row_at(data, offset, self._segment.size)
             if found is not None:
                 return found[0], fmt.Position(number, found[1])
-            self._at = fmt.Position(number + 1, fmt.HEADER_BYTES)
+            self._at = fmt.Position(following, fmt.HEADER_BYTES)
 
     def _learn(self, row: Row) -> None:
         if row.kind == fmt.Kind.KEY_SET:
@@ -142,8 +144,12 @@ class Reader:
         length, _ = fmt.ROW_LEAD.unpack_from(data, self._at.offset)
         return min(int(length), self._segment.size - self._at.offset) if length else 0
 
-    def _exists(self, number: int) -> bool:
-        return (self._folder / fmt.segment_name(number)).exists()
+    def _following(self, number: int) -> int | None:
+        """The number of the segment that comes next, which is not `number + 1` where one was lost; None where there is none yet."""
+        if (self._folder / fmt.segment_name(number + 1)).exists():
+            return number + 1
+        later = (int(path.stem) for path in self._folder.glob("*.seg") if path.stem.isdecimal())
+        return min((one for one in later if one > number), default=None)
 
     def _open(self, number: int) -> mmap.mmap | None:
         if self._segment.number == number:

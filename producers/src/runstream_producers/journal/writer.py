@@ -6,6 +6,7 @@ raised for reasons of transport. What bad values, steps and times mean is `value
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -31,6 +32,7 @@ _crc32 = zlib.crc32
 _now = clock.time
 _quick = plans.quick_types
 _all_quick = plans.quick_types.issuperset
+_PLAIN = plans.PLAIN
 
 RETRY_S = 0.5  # How long rows are dropped after there was no room, before it is looked for again.
 # What a row may come to with its names: a frame cannot be cut below one row, and must fit a Kafka message with its own fields.
@@ -62,7 +64,7 @@ class JournalWriter:
         self._bytes_max = bytes_max
         self._report = report
         self._begun_in_child = begun_in_child
-        self._lock = threading.RLock()
+        self._use_lock()
         self._inside = False
         self._deferred: list[Callable[[], None]] = []
         self._draining = False
@@ -74,6 +76,10 @@ class JournalWriter:
         self._drops_told = True
         self._closed = False
         self._open()
+
+    def _use_lock(self) -> None:
+        self._lock = threading.RLock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
 
     def _open(self) -> None:
         """Begins a journal of this process, with a first segment; raises OSError or JournalError."""
@@ -92,50 +98,75 @@ class JournalWriter:
 
     def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None:
         """Writes one row of metrics; see `runstream.Run.log`."""
-        with self._lock:
-            if self._inside:  # A signal handler logs while this thread is in here: its row comes right after ours.
-                self._defer_log(data, step, time, context, subject)
-                return
+        if self._inside and self._nested():
+            self._defer_log(data, step, time, context, subject)
+            return
+        try:
+            # Taken and given back by hand, since a `with` takes a fifth of the whole call; `_leave` does it where an exception ends the call.
+            self._acquire()
             self._inside = True
             try:
-                try:
-                    scope = self._plain if context is None and not subject else self._scope(context, subject)
-                    plan = scope.plans.get(tuple(data))
-                    if plan is not None and time is None:
-                        plain, pack, into, length, size, count, head = plan
-                        offset = self._offset
-                        end = offset + size
-                        numbers = data.values()
-                        body = None
-                        if end <= self._end:
-                            # Values of other types, or that do not fit, take the slow way, by the exception that struct raises or by this test.
-                            points = self.points + count
-                            if count == 1:
-                                [value] = numbers
-                                if type(value) in _quick:
-                                    body = pack(head, self.seq, scope.next_step if step is None else step, points, _now(), value)
+                body = None
+                scope = self._plain if context is None and not subject else self._scope(context, subject)
+                plan = scope.plans.get(tuple(data))
+                if plan is not None and time is None:
+                    plain, only, pack, into, length, size, count, head = plan
+                    offset = self._offset
+                    end = offset + size
+                    if end <= self._end:
+                        # Values of other types, or that do not fit, take the slow way, by this test or by the exception that struct raises.
+                        points = self.points + count
+                        if only is not None:
+                            value = data[only]
+                            if type(value) is float or type(value) in _quick:
+                                body = pack(head, self.seq, scope.next_step if step is None else step, points, _now(), value)
+                        else:
+                            numbers = data.values()
                             # sum() adds plain floats and ints in C, quicker than their types can be looked at; with anything else its result has another type.
-                            elif (type(sum(numbers)) in plans.PLAIN) if plain else _all_quick(map(type, numbers)):
+                            if (type(sum(numbers)) in _PLAIN) if plain else _all_quick(map(type, numbers)):
                                 body = pack(head, self.seq, scope.next_step if step is None else step, points, _now(), *numbers)
-                            if body is not None:
-                                into(self._map, offset, length, _crc32(body), body)
-                                self._offset = end
-                                self.points = points
-                                self.seq += 1
-                                if step is None:
-                                    scope.next_step += 1
-                                return
-                except Exception as error:
-                    if val.from_signal(error):
-                        raise
+                        if body is not None:
+                            into(self._map, offset, length, _crc32(body), body)
+                            self._offset = end
+                            self.points = points
+                            self.seq += 1
+                            if step is None:
+                                scope.next_step += 1
+            except Exception as error:
+                # The mapping and its values are the user's and may raise anything: the slow way sorts it out. What a signal handler raised is not ours.
+                if val.from_signal(error):
+                    raise
+                body = None
+            if body is None:
                 self._log_slowly(data, step, time, context, subject)
-            except BaseException:
-                self._settle()
-                raise
-            finally:
-                self._inside = False
-                if self._deferred:
-                    self._run_deferred()
+            self._inside = False
+            self._release()
+        except BaseException:
+            self._leave()
+            raise
+        if self._deferred:
+            self._run_deferred()
+
+    def _nested(self) -> bool:
+        """Whether this call was made by a signal handler while this thread is in the middle of another one; called while some thread is."""
+        if not self._acquire(False):
+            return False  # Another thread is: this call waits for it.
+        inside = self._inside
+        self._release()
+        return inside
+
+    def _leave(self) -> None:
+        """Leaves a call of `log` that an exception ended, wherever that was: while it waited for the lock, inside, or on its way out."""
+        if not self._acquire(False):
+            return  # It was still waiting for another thread.
+        if self._inside:
+            self._settle()
+            self._inside = False
+        self._release()
+        with contextlib.suppress(RuntimeError):  # The lock is not this call's own where it had not got it yet, or given it back.
+            self._release()
+        if self._deferred:
+            self._run_deferred()
 
     def _log_slowly(self, data: Any, step: Any, time: Any, context: Any, subject: Any) -> None:
         """Sorts out names, values, step and time one by one, then writes the row. Raises nothing but what `report` raises."""
@@ -166,7 +197,7 @@ class JournalWriter:
         plan = self._plan(scope, tuple(flat), data)
         if plan is None:
             return
-        _, pack, into, length, size, count, head = plan
+        _, _, pack, into, length, size, count, head = plan
         body = pack(head, self.seq, number, self.points + count, when, *flat.values())
         into(self._map, self._offset, length, _crc32(body), body)
         self._offset += size
@@ -197,7 +228,7 @@ class JournalWriter:
                 self._drop_row("journal_full", len(keys))
                 return None
             self._key_sets += 1
-            plan = plans.make(self._key_sets, len(keys))
+            plan = plans.make(self._key_sets, keys)
         plan = scope.plans[keys] = plans.suited(plan, data)
         return plan
 
@@ -320,7 +351,7 @@ class JournalWriter:
 
     def after_fork(self) -> None:
         """Called in a forked child, whose locks may be held by threads that it does not have. It is a new writer, which begins a journal of its own with its first call."""
-        self._lock = threading.RLock()
+        self._use_lock()
         self._inside = self._draining = False
         self._deferred = []
         self._map = bytearray()
@@ -380,15 +411,16 @@ class JournalWriter:
         self._deferred.append(lambda: self.log(copy, step, time=time, context=context, subject=subject))
 
     def _run_deferred(self) -> None:
-        """Makes the calls that signal handlers made while this thread was in the middle of one; the lock is held."""
+        """Makes the calls that signal handlers made while a thread was in the middle of one."""
         if self._draining:
-            return  # This is one of them.
-        self._draining = True
-        try:
-            while self._deferred:
-                self._deferred.pop(0)()
-        finally:
-            self._draining = False
+            return  # This is one of them, or another thread is at it.
+        with self._lock:
+            self._draining = True
+            try:
+                while self._deferred:
+                    self._deferred.pop(0)()
+            finally:
+                self._draining = False
 
     def close(self, state: str, reason: str) -> None:
         """Ends the journal: no row is written after it, and calls that come later are ignored. A signal handler may close it in the middle of a call of this thread."""

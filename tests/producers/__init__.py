@@ -1,0 +1,1 @@
+"""Tests of the producing side: journal, frames, shipper, agent, hardware."""
