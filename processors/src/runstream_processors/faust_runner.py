@@ -1,6 +1,6 @@
 """Faust, held at arm's length: streams of takes, a table for each source topic, and the group they are shared out in.
 
-The only module that touches Faust. What is done with a take is the pipeline's; here are the facts of Faust that keep its order true, each tried:
+With `faust_transport` the only module that touches Faust. What is done with a take is the pipeline's; here are the facts of Faust that keep its order true, each tried:
 
 - Records come through `noack_take` and are acknowledged together, in their order and without an `await` between them: Faust would otherwise commit past a record
   that is still in flight.
@@ -9,8 +9,8 @@ The only module that touches Faust. What is done with a take is the pipeline's; 
 - When partitions are taken away, the handler of that signal ends the generation and waits for the take that is being worked on (bounded); takes of an ended generation
   are dropped unacknowledged, since their records come again to whoever owns them now. Only the generation tells: while `app.rebalancing` is still true, the first
   records of the new generation may be on their way already, and dropping those would lose them.
-- When a recovery ends, Faust lets source partitions flow before it has seeked them to their committed offsets, and then loses what it fetched in between (tried: one
-  record in some restarts). So the flow is stopped when recovery says that it is complete; Faust resumes it after the seek.
+- When a recovery ends, Faust lets source partitions flow before it has seeked them to their committed offsets, and then loses what it handed out in between (tried: one
+  record in some restarts). So the flow is stopped when recovery says that it is complete; Faust resumes it after the seek. `faust_transport` closes two more leaks.
 - No offset may be left out: before a take is worked on, its offsets must follow on the last ones, or on the committed offset. If they do not, the process ends with
   nothing of it acknowledged, and the records are read again.
 - A process that was frozen past its session timeout has lost its partitions without knowing it, and would set state back when it wakes. It notices by its clock, and
@@ -34,6 +34,7 @@ import faust
 
 from runstream_processors.engine import Entry, Output, Received
 from runstream_processors.errors import EngineFailed
+from runstream_processors.faust_transport import Transport
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class FaustRunner:
         self._idle = asyncio.Event()
         self._idle.set()
         self._app: Any = faust.App(group, **_options(connection, timing, scratch))
+        self._app.transport = Transport(self._app.conf.broker_consumer, self._app)
         self._app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self._app.on_rebalance_complete.connect(self._on_recovered, weak=False)
@@ -265,6 +267,7 @@ def _options(connection: Connection, timing: Timing, scratch: Path) -> dict[str,
         "broker_commit_interval": timing.commit_interval_s,
         "consumer_max_fetch_size": MESSAGE_BYTES_MAX,
         "consumer_auto_offset_reset": "earliest",
+        "table_standby_replicas": 0,
         "stream_wait_empty": False,
         "producer_acks": -1,
         "producer_linger": 0.0,
