@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
 import threading
 import time as clock
 import zlib
@@ -141,11 +142,16 @@ class JournalWriter:
                 self._log_slowly(data, step, time, context, subject)
             self._inside = False
             self._release()
-        except BaseException:
+        except BaseException as error:
             self._leave()
-            raise
+            if not self._closed_meanwhile(error):
+                raise
         if self._deferred:
             self._run_deferred()
+
+    def _closed_meanwhile(self, error: BaseException) -> bool:
+        """Whether a call failed for the sole reason that a signal handler closed the journal in the middle of it, so that there was no mapping to write to."""
+        return self._closed and isinstance(error, struct.error)
 
     def _nested(self) -> bool:
         """Whether this call was made by a signal handler while this thread is in the middle of another one; called while some thread is."""
@@ -251,9 +257,10 @@ class JournalWriter:
             self._inside = True
             try:
                 self._record(kind, payload)
-            except BaseException:
+            except BaseException as error:
                 self._settle()
-                raise
+                if not self._closed_meanwhile(error):
+                    raise
             finally:
                 self._inside = False
                 if self._deferred:
@@ -272,13 +279,11 @@ class JournalWriter:
         if len(raw) > ROW_BYTES_MAX:
             self._report("too_large", f"a record ({what}) of {len(raw)} bytes is more than {ROW_BYTES_MAX}: it was dropped")
             self._drop_row("too_large", 0)
-        elif self._append(plans.head(kind, 0), raw):
-            self.seq += 1
-        else:
+        elif not self._append(plans.head(kind, 0), raw, seqs=1):
             self._drop_row("journal_full", 0)
 
-    def _append(self, head: int, raw: bytes, room_after: int = 0) -> bool:
-        """Writes a row with such a payload; False where there is no room for it and `room_after` bytes more."""
+    def _append(self, head: int, raw: bytes, *, seqs: int = 0, room_after: int = 0) -> bool:
+        """Writes a row with such a payload that takes so many seqs; False where there is no room for it and `room_after` bytes more."""
         raw += b" " * (-len(raw) % 8)
         size = fmt.LEAD_BYTES + fmt.HEAD_BYTES + len(raw)
         if self._offset + size + room_after > self._end and not self._rotate(size + room_after):
@@ -289,6 +294,7 @@ class JournalWriter:
         self._map[start : start + len(body)] = body
         _into_lead(self._map, self._offset, len(body), _crc32(body))
         self._offset += size
+        self.seq += seqs
         return True
 
     # ---- room --------------------------------------------------------------------------------------------------------------------------
@@ -357,6 +363,7 @@ class JournalWriter:
         self._map = bytearray()
         self._offset = self._end = 0
         self._full_until = 0.0
+        self._key_sets = 0
         self.seq = self.points = 0
         self.dropped = {}
         self._drops_told = True
