@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from runstream_producers.topics import ensure_topics
 from runstream_schemas import wire
 from runstream_schemas.settings import Settings, environment_of
-from runstream_schemas.topics import TOPICS, writer_key
+from runstream_schemas.topics import MESSAGE_BYTES_MAX, TOPICS, writer_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class Feed:
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topic_prefix
-        self._producer = Producer({"bootstrap.servers": settings.kafka, "partitioner": "murmur2_random", "acks": "all"})
+        self._producer = Producer({"bootstrap.servers": settings.kafka, "partitioner": "murmur2_random", "acks": "all", "message.max.bytes": MESSAGE_BYTES_MAX})
 
     def frames(self, frames: Sequence[MetricFrame], name: Name = "metric") -> None:
         """Sends frames; returns when they are acknowledged."""

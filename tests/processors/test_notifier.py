@@ -52,6 +52,9 @@ ALERT = Alert(
 )
 
 
+NOW_MS = ALERT.decided_ms + 1000
+
+
 class Recorder:
     """A channel that notes what it was given; it refuses a number of times first."""
 
@@ -72,7 +75,13 @@ def notifier(*channels: Recorder) -> tuple[Notifier, list[Alert], list[float]]:
     """A notifier with what it said and how long it slept."""
     said: list[Alert] = []
     slept: list[float] = []
-    return Notifier(channels, said.append, slept.append), said, slept
+
+    def pause(seconds: float) -> bool:
+        if seconds:
+            slept.append(seconds)
+        return False
+
+    return Notifier(channels, said.append, pause, 3_600_000), said, slept
 
 
 class TestDecisions:
@@ -81,7 +90,7 @@ class TestDecisions:
         channel = Recorder()
         one, said, _ = notifier(channel)
         for alert in (ALERT, ALERT, replace(ALERT, version=1, state="resolved"), ALERT):
-            assert one.take(alert) == []
+            assert one.take(alert, NOW_MS) == []
         assert [alert.version for alert in channel.given] == [0, 1]
         assert len(said) == 2
 
@@ -89,27 +98,41 @@ class TestDecisions:
         """It stands in the log and goes to no channel."""
         channel = Recorder()
         one, said, _ = notifier(channel)
-        one.take(replace(ALERT, late=True))
+        one.take(replace(ALERT, late=True), NOW_MS)
         assert (len(said), channel.given) == (1, [])
+
+    def test_an_alert_that_has_become_old_pages_nobody(self) -> None:
+        """A notifier that starts on an old topic says what stands there and wakes nobody."""
+        channel = Recorder()
+        one, said, _ = notifier(channel)
+        one.take(ALERT, ALERT.time_ms + 3_600_001)
+        assert (len(said), channel.given) == (1, [])
+
+    def test_being_asked_to_stop_ends_the_tries(self) -> None:
+        """Nothing more is tried, and the alert counts as not delivered, so that it is not committed."""
+        channel = Recorder(refusals=1000)
+        one = Notifier([channel], lambda _: None, lambda seconds: seconds > 0, 3_600_000)
+        assert len(one.take(ALERT, NOW_MS)) == 1
+        assert channel.refusals == 999
 
     def test_an_alert_goes_to_the_channels_it_names(self) -> None:
         """No names stand for all channels."""
         webhook, services = Recorder(), Recorder("notify")
         one, _, _ = notifier(webhook, services)
-        one.take(replace(ALERT, channels=("notify",)))
+        one.take(replace(ALERT, channels=("notify",)), NOW_MS)
         assert (len(webhook.given), len(services.given)) == (0, 1)
-        one.take(replace(ALERT, version=1))
+        one.take(replace(ALERT, version=1), NOW_MS)
         assert (len(webhook.given), len(services.given)) == (1, 2)
 
     def test_a_refusal_is_tried_again_and_bounded(self) -> None:
         """Two refusals cost two pauses; a channel that always refuses is given up and does not hold up the other."""
         twice, other = Recorder(refusals=2), Recorder()
         one, _, slept = notifier(twice, other)
-        assert one.take(ALERT) == []
+        assert one.take(ALERT, NOW_MS) == []
         assert slept == list(PAUSES_S[:2])
         never, fine = Recorder(refusals=1000), Recorder()
         one, _, slept = notifier(never, fine)
-        (failure,) = one.take(ALERT)
+        (failure,) = one.take(ALERT, NOW_MS)
         assert failure.channel == "webhook"
         assert (slept, len(fine.given)) == (list(PAUSES_S), 1)
 
@@ -205,7 +228,8 @@ def test_the_notifier_process(kafka: str, tmp_path: Path) -> None:
     with serving(503) as server:
         settings = settings_of(kafka, webhook=server.url)
         feed = Feed(settings)
-        first, second, late = ALERT, replace(ALERT, alert_id="b" * 36), replace(ALERT, alert_id="c" * 36, late=True)
+        now = replace(ALERT, time_ms=time.time_ns() // 1_000_000)
+        first, second, late = now, replace(now, alert_id="b" * 36), replace(now, alert_id="c" * 36, late=True)
         records = [(alert.alert_id.encode(), wire.encode(alert)) for alert in (first, first, late, second)]
         part = Part("notify", settings, tmp_path)
         try:
@@ -216,7 +240,7 @@ def test_the_notifier_process(kafka: str, tmp_path: Path) -> None:
             assert part.said().count("CRITICAL firing") == 3
             part = Part("notify", settings, tmp_path)
             part.wait_ready()
-            feed.raw("alert", [(b"d", wire.encode(replace(ALERT, alert_id="d" * 36)))])
+            feed.raw("alert", [(b"d", wire.encode(replace(now, alert_id="d" * 36)))])
             wait_for(server, 3)
             time.sleep(0.5)
             assert sorted(body["alert_id"] for body in server.posted) == sorted([first.alert_id, "b" * 36, "d" * 36])

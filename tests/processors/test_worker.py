@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from runstream_rules import Series, Summary, recompute, summaries_of
 from runstream_schemas import wire
-from runstream_schemas.records import Alert, MetricFrame, MetricGroup, Record, Rule, SummaryFrame
+from runstream_schemas.records import Alert, MetricFrame, MetricGroup, Record, Rule, Run, SummaryFrame
 from tests.processors.stack import Feed, Part, Tail, settings_of
 
 if TYPE_CHECKING:
@@ -231,5 +232,36 @@ def test_a_worker_that_was_frozen_sets_nothing_back(kafka: str, tmp_path: Path) 
     finally:
         for worker in workers:
             worker.kill()
+        summaries.close()
+        alerts.close()
+
+
+def test_rules_that_come_while_it_works(kafka: str, tmp_path: Path) -> None:
+    """A frame that is ahead of its writer's rule waits for it while others go on; a rule for a project applies once a run says it belongs to it."""
+    settings = settings_of(kafka)
+    feed, summaries, alerts = Feed(settings), Tail(settings, "summary"), Tail(settings, "alert")
+    worker = Part("worker", settings, tmp_path)
+    try:
+        worker.wait_ready()
+        ahead, other = history(5, 10)[0], history(6, 10)[0]
+        ahead.groups[0].values[:, 0] = other.groups[0].values[:, 0] = 9.0
+        feed.frames([ahead._replace(rules_seen=1), other])
+        summaries.until(lambda records: all_in(records, [6], 10), timeout_s=5)
+        assert not all_in(summaries.poll(0.5), [5], 10)
+        feed.raw("rule", [(b"high", wire.encode(replace(RULE, writer=5, ordinal=1, run_id=ahead.run_id)))])
+        (alert,) = alerts.until(bool, timeout_s=5)
+        assert cast("Alert", alert).writer == 5
+
+        feed.raw("run", [(b"run", wire.encode(Run(run_id=other.run_id, writer=6, seq=0, time_ms=0, project="vision")))])
+        feed.raw("rule", [(b"p", wire.encode(replace(RULE, rule_id="p", project="vision")))])
+        time.sleep(1.0)
+        more = history(6, 20)[1]
+        more.groups[0].values[:, 0] = 9.0
+        feed.frames([more])
+        alerts.until(lambda records: len(records) >= 2, timeout_s=5)
+        assert cast("Alert", alerts.records[1]).rule_id == "p"
+        assert worker.stop() == 0, worker.said()
+    finally:
+        worker.kill()
         summaries.close()
         alerts.close()

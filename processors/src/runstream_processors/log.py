@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET = ("faust", "mode", "aiokafka")
+_QUIET = ("faust", "mode", "aiokafka", "runstream_processors.faust_transport")  # The last is a service of Faust's, which says when it starts.
 
 
 class _Lines(logging.Formatter):

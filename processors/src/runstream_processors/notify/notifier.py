@@ -23,19 +23,25 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # Between tries of one delivery: five tries wit
 class Notifier:
     """Sends each transition of an alert once, as far as it remembers. Processors may send an alert again after a crash; its id and version tell."""
 
-    def __init__(self, channels: Sequence[Channel], say: Callable[[Alert], None], sleep: Callable[[float], None]) -> None:
+    def __init__(self, channels: Sequence[Channel], say: Callable[[Alert], None], pause: Callable[[float], bool], late_ms: int) -> None:
+        """Takes the ways out, and `pause`, which sleeps for some seconds and returns true when the process was asked to stop meanwhile."""
         self._channels = channels
         self._say = say
-        self._sleep = sleep
+        self._pause = pause
+        self._late_ms = late_ms
         self._done: OrderedDict[tuple[str, int], None] = OrderedDict()
 
-    def take(self, alert: Alert) -> list[DeliveryFailed]:
-        """Says the alert and delivers it to its channels. A channel that refuses to the last is given up, logged and returned: the alert stays in the store."""
+    def take(self, alert: Alert, now_ms: int) -> list[DeliveryFailed]:
+        """Says the alert and delivers it to its channels; returns the channels that were given up, which is logged too: the alert stays in the store.
+
+        An alert that was late when it was decided notifies nobody, nor does one that has become as old since, as when a notifier starts on an old topic.
+        """
         key = (alert.alert_id, alert.version)
         if key in self._done:
             return []
         self._say(alert)
-        failures = [] if alert.late else [failure for channel in self._channels_of(alert) if (failure := self._deliver(channel, alert)) is not None]
+        late = alert.late or now_ms - alert.time_ms > self._late_ms
+        failures = [] if late else [failure for channel in self._channels_of(alert) if (failure := self._deliver(channel, alert)) is not None]
         self._done[key] = None
         if len(self._done) > _REMEMBERED_MAX:
             self._done.popitem(last=False)
@@ -45,10 +51,10 @@ class Notifier:
         return [channel for channel in self._channels if not alert.channels or channel.kind in alert.channels]
 
     def _deliver(self, channel: Channel, alert: Alert) -> DeliveryFailed | None:
-        failure: DeliveryFailed | None = None
+        failure = DeliveryFailed(channel.kind, "the notifier was asked to stop")
         for pause_s in (0.0, *PAUSES_S):
-            if pause_s:
-                self._sleep(pause_s)
+            if self._pause(pause_s):
+                return failure
             try:
                 channel.deliver(alert)
             except DeliveryFailed as error:

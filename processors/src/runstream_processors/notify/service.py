@@ -12,7 +12,8 @@ import functools
 import logging
 import signal
 import threading
-from typing import TYPE_CHECKING, cast
+import time
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -57,8 +58,8 @@ def run(settings: Settings) -> int:
             "session.timeout.ms": _SESSION_TIMEOUT_MS,
         }
     )
-    # A sleep between tries ends at once when the process is asked to stop; what was not delivered then is not committed.
-    notifier = Notifier(channels, delivery.say, lambda seconds: cast("None", asked.wait(seconds)))
+    # A pause between tries ends at once when the process is asked to stop; what was not delivered then is not committed.
+    notifier = Notifier(channels, delivery.say, asked.wait, int(settings.alert_late_s * 1000))
     consumer.subscribe([topic])
     if settings.ready_file is not None:
         settings.ready_file.write_text("ready\n", encoding="utf-8")
@@ -105,7 +106,7 @@ def _take(consumer: Consumer, notifier: Notifier, message: Message, asked: threa
     except SchemasError as reason:
         logger.warning("record skipped", extra={"topic": topic, "partition": partition, "offset": offset, "reason": str(reason)})
     else:
-        if isinstance(alert, Alert) and notifier.take(alert) and asked.is_set():
+        if isinstance(alert, Alert) and notifier.take(alert, time.time_ns() // 1_000_000) and asked.is_set():
             return
     try:
         consumer.commit(offsets=[TopicPartition(topic, partition, offset + 1)], asynchronous=False)
