@@ -8,6 +8,7 @@ The only module of the worker that touches confluent-kafka. Topics themselves ar
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from runstream_processors.connection import Connection
 
-_REQUEST_TIMEOUT_S = 10.0
+logger = logging.getLogger(__name__)
+
+_REQUEST_TIMEOUT_S = 5.0
 _RETRY_S = 0.5
 _SILENT = {"log_level": 0}  # What goes wrong is raised, in our own words.
 
@@ -36,6 +39,7 @@ def partition_counts(connection: Connection, topics: Sequence[str], timeout_s: f
     """
     client = AdminClient({**connection.for_librdkafka(), **_SILENT})
     deadline = time.monotonic() + timeout_s
+    said = ""
     while True:
         try:
             known = client.list_topics(timeout=min(_REQUEST_TIMEOUT_S, timeout_s)).topics
@@ -48,6 +52,9 @@ def partition_counts(connection: Connection, topics: Sequence[str], timeout_s: f
             problem = f"Kafka at {','.join(connection.servers)} (RUNSTREAM_KAFKA) does not answer: {error.args[0].str()}"
         if time.monotonic() >= deadline:
             raise NotReady(problem)
+        if problem != said:
+            said = problem
+            logger.warning("waiting", extra={"reason": problem})
         time.sleep(_RETRY_S)
 
 

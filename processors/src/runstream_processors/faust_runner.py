@@ -61,6 +61,10 @@ class Timing:
     # Less than the session timeout, so that a take that hangs cannot cost this worker its place in the group.
     revoke_wait_s: float = 5.0
 
+    # Records wait and no take comes: well past any rebalance and any outage that Kafka's clients ride out by themselves.
+    stuck_s: float = 45.0
+    call_timeout_s: float = 5.0
+
     @property
     def frozen_s(self) -> float:
         """How long the event loop may stand still before the place in the group is in doubt: the session timeout less two heartbeats."""
@@ -95,6 +99,7 @@ class FaustRunner:
         self._pulse_s = _clock_s()
         self._ended_generation: int | None = None
         self._next_offsets: dict[Any, int] = {}
+        self._moved_s = _clock_s()
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -121,6 +126,22 @@ class FaustRunner:
         """Says that the event loop runs; to be called several times a second."""
         if self._still():
             self._pulse_s = _clock_s()
+
+    async def check_progress(self) -> None:
+        """Fails the runner when records have waited for `stuck_s` without a take; to be called every few seconds. Blocks at most twice `call_timeout_s`.
+
+        Faust can stop handing out records without a word; that is seen by offsets that do not move, and by nothing else.
+        """
+        try:
+            behind = await self._behind()
+        except Exception as error:  # noqa: BLE001  # no answer says nothing about progress, whatever the reason
+            logger.info("progress unknown", extra={"reason": repr(error)})
+            return
+        now_s = _clock_s()
+        if not behind or self._busy:
+            self._moved_s = now_s
+        elif now_s - self._moved_s > self._timing.stuck_s:
+            self._fail(EngineFailed(f"{behind} records have waited for {now_s - self._moved_s:.0f} s and none is handed over"))
 
     @property
     def stopped(self) -> bool:
@@ -167,16 +188,30 @@ class FaustRunner:
             self._fail(error)
         finally:
             self._busy -= 1
+            self._moved_s = _clock_s()
             if not self._busy:
                 self._idle.set()
+
+    async def _behind(self) -> int:
+        """Records of this worker's source partitions that no take has had."""
+        consumer = self._app.consumer
+        topics = {source.topic for source in self._sources}
+        places = [place for place in consumer.assignment() if place.topic in topics]
+        if not places:
+            return 0
+        ends = await asyncio.wait_for(consumer.highwaters(*places), self._timing.call_timeout_s)
+        starts = await asyncio.wait_for(consumer.earliest_offsets(*places), self._timing.call_timeout_s)
+        return sum(max((ends.get(place) or 0) - max(self._next_offset(place), starts.get(place) or 0), 0) for place in places)
+
+    def _next_offset(self, place: Any) -> int:
+        known = self._next_offsets.get(place)
+        return known if known is not None else self._app.consumer._committed_offset.get(place) or 0
 
     async def _check_offsets(self, messages: Sequence[Any]) -> None:
         """Raises EngineFailed when a record of a partition was left out; repeats are fine."""
         consumer = self._app.consumer
         for message in messages:
-            expected = self._next_offsets.get(message.tp)
-            if expected is None:
-                expected = consumer._committed_offset.get(message.tp) or 0
+            expected = self._next_offset(message.tp)
             if message.offset > expected:
                 earliest = (await consumer.earliest_offsets(message.tp)).get(message.tp)
                 if earliest is None or message.offset > max(earliest, expected):
@@ -215,6 +250,7 @@ class FaustRunner:
 
     async def _on_assigned(self, *_args: Any, **_named: Any) -> None:
         self._next_offsets.clear()
+        self._moved_s = _clock_s()
         for source in self._sources:
             source.forget()
 

@@ -40,6 +40,7 @@ SOURCES: tuple[Name, ...] = ("metric", "hardware")
 TOPICS_WAIT_S = 60.0
 STOP_TIMEOUT_S = 7.0  # Of the ten seconds in which a part must be gone after SIGTERM.
 _LOOK_S = 0.1
+_CHECK_MS = 5_000
 
 
 def group_of(prefix: str) -> str:
@@ -65,14 +66,19 @@ async def _run(settings: Settings, timing: Timing, connection: Connection, topic
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, asked)
+        loop.add_signal_handler(number, asked.set)
     knowledge = known.Knowledge()
     follower = Follower(connection, {topics[name][0]: (topics[name][1], functools.partial(knowledge.learn, name)) for name in known.TOPICS})
     runner = FaustRunner(connection, group_of(settings.topic_prefix), [_source(settings, knowledge, name, *topics[name]) for name in SOURCES], timing, scratch)
     following = asyncio.create_task(follower.run())
+    failure: BaseException | None = None
     try:
         failure = await _until_asked(asked, following, follower, runner, settings.ready_file)
+    except BaseException as error:
+        failure = error
+        raise
     finally:
+        _leave_in_time(0 if failure is None else 1)
         await runner.stop(STOP_TIMEOUT_S)
         following.cancel()
     if failure is None:
@@ -89,6 +95,8 @@ async def _until_asked(
     while not (follower.caught_up.is_set() or asked.is_set() or following.done()):
         await asyncio.sleep(_LOOK_S)
     starting: asyncio.Task[None] | None = None
+    checking: asyncio.Task[None] | None = None
+    checked_ms = 0
     said = False
     while not asked.is_set():
         if following.done():
@@ -108,6 +116,8 @@ async def _until_asked(
                 ready_file.write_text("ready\n", encoding="utf-8")
         await asyncio.sleep(_LOOK_S)
         runner.pulse()
+        if said and (checking is None or (checking.done() and now_ms() - checked_ms > _CHECK_MS)):
+            checking, checked_ms = asyncio.create_task(runner.check_progress()), now_ms()
     if starting is not None and not starting.done():
         starting.cancel()
     return None
@@ -128,9 +138,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _on_signal(asked: asyncio.Event) -> None:
-    asked.set()
-    # Whatever hangs on the way out, the process is gone in time; nothing is lost by that, since nothing unfinished was acknowledged.
-    watchdog = threading.Timer(STOP_TIMEOUT_S + 2.0, os._exit, (0,))
+def _leave_in_time(code: int) -> None:
+    """Whatever hangs on the way out, the process is gone in time; nothing is lost by that, since nothing unfinished was acknowledged."""
+    watchdog = threading.Timer(STOP_TIMEOUT_S + 1.0, os._exit, (code,))
     watchdog.daemon = True
     watchdog.start()
