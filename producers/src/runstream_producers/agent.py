@@ -290,6 +290,7 @@ class Agent:
 
     def close(self, timeout_s: float) -> None:
         """Ends the hardware journals and waits for answers; what is left stays in the journals for the next agent."""
+        self._sampler = None
         for hardware in self._hardware.values():
             hardware.writer.close("finished", "the agent ended")
         self._hardware.clear()

@@ -34,7 +34,7 @@ class Watch:
         self._folder = folder
         self._settings = settings
         self._each_round = each_round
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children: list[int] = []
         self._started_at = float("-inf")
         self._starts = 0
         self._stop = threading.Event()
@@ -55,7 +55,7 @@ class Watch:
 
     def ensure(self, now: float) -> None:
         """Starts an agent where none holds the lock. Never waits and never raises."""
-        self._children = [child for child in self._children if child.poll() is None]
+        self._children = [pid for pid in self._children if not _ended(pid)]
         if locked(self._folder / LOCK_NAME):
             self._starts = 0
             return
@@ -70,11 +70,11 @@ class Watch:
                 "runstream: the agent could not be started (%s): rows stay in %s until `runstream sync` or another run ships them", error, self._folder
             )
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> int:
         """A process of its own session, without our descriptors, terminal or working directory, so that neither outlives the other's ties."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")} | environment_of(self._settings)
         with (self._folder / "agent.log").open("ab") as log:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 [sys.executable, "-m", "runstream_producers.agent", "--folder", str(self._folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -84,8 +84,19 @@ class Watch:
                 start_new_session=True,
                 close_fds=True,
             )
+        # It outlives us, which Popen would complain of when it is collected; zombies are ours to look after.
+        child.returncode = 0
+        return child.pid
 
     def _run(self) -> None:
         while not self._stop.wait(WATCH_S):
             self.ensure(time.monotonic())
             self._each_round()
+
+
+def _ended(pid: int) -> bool:
+    """Whether a child has ended; takes its exit code, so that none stays a zombie."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # Somebody else has waited for it, or it is our parent's child and we are a fork.
+        return True

@@ -1,0 +1,176 @@
+"""A place on the real broker for one test: topics of a random prefix, a journal folder, settings in the environment, and no agent left behind."""
+
+# confluent_kafka's stubs leave its answers open.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from runstream_producers.agent import LOCK_NAME
+from runstream_producers.paths import agent_folder
+from runstream_producers.topics import ensure_topics
+from runstream_schemas import records as rec
+from runstream_schemas import wire
+from runstream_schemas.settings import Settings, load
+from tests.waiting import wait_for
+
+R = TypeVar("R", bound=rec.Record)
+
+# struct flock: type, whence, start, length, process.
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+def lock_holder(path: Path) -> int:
+    """The process that holds the POSIX lock on a file; 0 for none."""
+    if not path.exists():
+        return 0
+    with path.open("r+b") as file:
+        answer = fcntl.fcntl(file, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    kind, _, _, _, pid = _FLOCK.unpack(answer)
+    return 0 if kind == fcntl.F_UNLCK else pid
+
+
+@dataclass
+class Place:
+    """Topics and journals of one test."""
+
+    kafka: str
+    prefix: str
+    journals: Path
+    environ: dict[str, str]
+    agents: set[int] = field(default_factory=set[int])
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as a rank reads them."""
+        return load(environ=self.environ)
+
+    @property
+    def folder(self) -> Path:
+        """The agent's folder."""
+        return agent_folder(self.settings)
+
+    def agent(self) -> int:
+        """The process id of the agent that holds the folder; 0 for none."""
+        pid = lock_holder(self.folder / LOCK_NAME)
+        if pid > 0:
+            self.agents.add(pid)
+        return pid
+
+    def wait_for_agent(self, *, other_than: int = 0) -> int:
+        """The process id of an agent, waited for."""
+        wait_for(lambda: self.agent() not in (0, other_than), 20, lambda: f"an agent on {self.folder}: {self.log()}")
+        return self.agent()
+
+    def log(self) -> str:
+        """The end of the agents' log."""
+        path = self.folder / "agent.log"
+        return path.read_text(errors="replace")[-4000:] if path.exists() else "no log"
+
+    def read(self, topic: str, kind: type[R], timeout_s: float = 20.0) -> list[R]:
+        """All records of a topic as of now, in the order of each partition."""
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        found: list[R] = []
+        try:
+            name = f"{self.prefix}.{topic}"
+            partitions = list(consumer.list_topics(name, timeout=timeout_s).topics[name].partitions)
+            ends = {one: _end(consumer, TopicPartition(name, one), timeout_s) for one in partitions}
+            consumer.assign([TopicPartition(name, one, 0) for one in partitions])
+            deadline = time.monotonic() + timeout_s
+            # Compaction and markers leave holes, so the place is asked for and not the count.
+            while any(consumer.position([TopicPartition(name, one)])[0].offset < end for one, end in ends.items() if end > 0):
+                assert time.monotonic() < deadline, f"{name} was not read within {timeout_s} s"
+                for message in consumer.consume(500, 0.1):
+                    value = message.value()
+                    assert message.error() is None
+                    assert isinstance(value, bytes)
+                    record = wire.decode(value)
+                    assert isinstance(record, kind)
+                    found.append(record)
+        finally:
+            consumer.close()
+        return found
+
+    def last_states(self) -> dict[int, rec.Writer]:
+        """The record of each writer that holds."""
+        states: dict[int, rec.Writer] = {}
+        for one in self.read("writer", rec.Writer):
+            if one.writer not in states or one.version >= states[one.writer].version:
+                states[one.writer] = one
+        return states
+
+    def end(self) -> None:
+        """Waits for the agents to end by themselves, as they must once nothing is left to do."""
+        deadline = time.monotonic() + 15
+        while self.agent() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        left = self.agent()
+        log = self.log()
+        for pid in self.agents:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert left == 0, f"an agent was left: {log}"
+
+    def kill_agents(self) -> None:
+        """Ends the agents for good, where what is left of their work is no matter."""
+        for pid in self.agents | {self.agent()} - {0}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: self.agent() == 0, 5, "the agents to be gone")
+
+
+def _end(consumer: Consumer, partition: TopicPartition, timeout_s: float) -> int:
+    """The end of a partition, asked again while its topic is so new that its leader does not know it yet."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=timeout_s)[1]
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def settle(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Place:
+    """A place whose settings stand in this process's environment; makes no topics."""
+    for name in [name for name in os.environ if name.startswith("RUNSTREAM_")]:
+        monkeypatch.delenv(name)
+    chosen = {
+        "home": str(tmp_path / "home"),
+        "journal_dir": str(tmp_path / "journals"),
+        "topic_prefix": f"t-{uuid.uuid4().hex[:8]}",
+        "kafka": kafka,
+        "partitions": "2",
+        "agent_idle_timeout": "0.5",
+        "hardware_interval": "0",
+        "segment_bytes": "65536",
+        "batch_size": "16384",
+        **settings,
+    }
+    for name, value in chosen.items():
+        monkeypatch.setenv(f"RUNSTREAM_{name.upper()}", value)
+    return Place(kafka, chosen["topic_prefix"], Path(chosen["journal_dir"]), dict(os.environ))
+
+
+def settled(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A place with its topics, and no agent left at its end."""
+    place = settle(kafka, tmp_path, monkeypatch)
+    ensure_topics(place.settings)
+    try:
+        yield place
+    finally:
+        place.end()
