@@ -10,7 +10,8 @@ import pytest
 from runstream_processors.admin import ensure_changelogs
 from runstream_processors.connection import connection_of
 from runstream_processors.errors import EngineFailed, NotReady
-from runstream_processors.faust_runner import FaustRunner, Source, Timing, changelog_of
+from runstream_processors.faust_options import Timing
+from runstream_processors.faust_runner import FaustRunner, Source, changelog_of
 from tests.processors.stack import PARTITIONS, Feed, settings_of
 from tests.processors.test_worker import history
 

@@ -23,7 +23,8 @@ from runstream_processors.admin import ensure_changelogs, partition_counts
 from runstream_processors.connection import Connection, connection_of
 from runstream_processors.engine import Engine, Received
 from runstream_processors.errors import EngineFailed
-from runstream_processors.faust_runner import FaustRunner, Source, Timing, changelog_of
+from runstream_processors.faust_options import Timing
+from runstream_processors.faust_runner import FaustRunner, Source, changelog_of
 from runstream_processors.follower import Follower
 from runstream_rules import Policy
 from runstream_schemas.topics import TOPICS

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from runstream_rules import columns, summary
-from runstream_rules.episodes import Transition, transitions
+from runstream_rules.episodes import transitions
 from runstream_rules.series import BLOCK_SERIES_MAX, Series, free_indices
+from runstream_rules.shapes import alert_of, summary_frame
 from runstream_rules.state import Block, WriterState, fresh, names_of, new_block
-from runstream_rules.text import message
-from runstream_schemas.ids import named_uuid
-from runstream_schemas.records import Alert, SummaryFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     from runstream_rules.book import Pick, RuleBook, RuleKey
     from runstream_rules.columns import Piece
-    from runstream_schemas.records import MetricFrame, MetricGroup
+    from runstream_schemas.records import Alert, MetricFrame, MetricGroup, SummaryFrame
 
     Longs = NDArray[np.int64]
     Doubles = NDArray[np.float64]
@@ -220,93 +218,6 @@ class _Work:
                 opened[place] = change.opened_seq
             else:
                 opened.pop(place, None)
-        return [(int(rows.seqs[change.row]), self._alert(pick, piece, rows, change)) for change in changes]
-
-    def _alert(self, pick: Pick, piece: Piece, rows: summary.Rows, change: Transition) -> Alert:
-        rule, head = pick.rule, self.head
-        metric = piece.part.names[change.column]
-        step, time_ms, value = int(rows.steps[change.row]), int(rows.times[change.row]), float(rows.values[change.row, change.column])
-        state = "firing" if change.firing else "resolved"
-        text = message(
-            rule,
-            state,
-            metric=metric,
-            context=piece.context,
-            subject=piece.subject,
-            rank=head.rank,
-            step=step,
-            value=value,
-            run_id=head.run_id,
-        )
-        return Alert(
-            alert_id=alert_id(pick.key, head.run_id, self.state.writer, Series(metric, piece.context, piece.subject), change.opened_seq),
-            version=0 if change.firing else 1,
-            state=state,
-            rule_id=rule.rule_id,
-            rule_version=rule.version,
-            rule_name=rule.name,
-            kind=rule.kind,
-            severity=rule.severity,
-            run_id=head.run_id,
-            writer=self.state.writer,
-            seq=change.opened_seq,
-            rank=head.rank,
-            metric=metric,
-            context=piece.context,
-            subject=piece.subject,
-            step=step,
-            time_ms=time_ms,
-            value=value,
-            operator=rule.operator,
-            threshold=rule.threshold,
-            text=text,
-            late=self.now_ms - time_ms > self.policy.late_ms,
-            decided_ms=self.now_ms,
-            channels=tuple(rule.channels),
-        )
-
-
-def alert_id(rule: RuleKey, run_id: str, writer: int, series: Series, seq: int) -> str:
-    """The id of the episode that row `seq` of a series opened under a rule: the same wherever and however often it is decided."""
-    rule_id, version = rule
-    return named_uuid("alert", rule_id, str(version), run_id, str(writer), series.metric, series.context, series.subject, str(seq))
-
-
-def summary_frame(state: WriterState, number: int) -> SummaryFrame:
-    """The summaries of one block as a record."""
-    block, head = state.blocks[number], state.head
-    longs: list[list[int]] = block.longs.tolist()
-    none = block.longs[summary.COUNT] == block.longs[summary.NON_FINITE]
-    doubles = block.doubles
-    if none.any():
-        doubles = doubles.copy()
-        doubles[summary.MEAN, none] = doubles[summary.MIN, none] = doubles[summary.MAX, none] = np.nan
-    figures: list[list[float]] = doubles.tolist()
-    return SummaryFrame(
-        run_id=head.run_id,
-        writer=state.writer,
-        block=number,
-        next_seq=head.mark,
-        rank=head.rank,
-        attempt=head.attempt,
-        started=head.started,
-        time_ms=max(longs[summary.LAST_TIME], default=0),
-        names=[series.metric for series in block.series],
-        contexts=[series.context for series in block.series],
-        subjects=[series.subject for series in block.series],
-        counts=longs[summary.COUNT],
-        non_finites=longs[summary.NON_FINITE],
-        sums=figures[summary.SUM],
-        means=figures[summary.MEAN],
-        m2s=figures[summary.M2],
-        mins=figures[summary.MIN],
-        min_steps=longs[summary.MIN_STEP],
-        maxs=figures[summary.MAX],
-        max_steps=longs[summary.MAX_STEP],
-        firsts=figures[summary.FIRST],
-        first_steps=longs[summary.FIRST_STEP],
-        lasts=figures[summary.LAST],
-        last_steps=longs[summary.LAST_STEP],
-        first_times=longs[summary.FIRST_TIME],
-        last_times=longs[summary.LAST_TIME],
-    )
+        head, writer = self.head, self.state.writer
+        late_before_ms = self.now_ms - self.policy.late_ms
+        return [(int(rows.seqs[change.row]), alert_of(pick, head, writer, piece, rows, change, self.now_ms, late_before_ms)) for change in changes]
