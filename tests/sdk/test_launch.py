@@ -1,0 +1,89 @@
+"""Who a process is among the ranks of a job, by the environment of each launcher."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from runstream._launch import Launch, launch_of
+
+TORCH = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
+SLURM = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NTASKS": "8",
+    "SLURM_CLUSTER_NAME": "c",
+    "SLURMD_NODENAME": "node7",
+}
+MPI = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}
+
+
+def launch(environ: dict[str, str], launcher: str = "4711@1.5") -> Launch:
+    """The place of a process with this environment."""
+    return launch_of(environ, "host", lambda: launcher)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, (0, 0, 1, "host", False, "", False)),
+        ({"RANK": "", "WORLD_SIZE": "x", "LOCAL_RANK": "-1"}, (0, 0, 1, "host", False, "", False)),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, (1, 0, 2, "host", False, "", True)),
+        (TORCH | {"TORCHELASTIC_RUN_ID": "job-1", "TORCHELASTIC_RESTART_COUNT": "2"}, (3, 1, 4, "host", True, "torchrun-job-1-2", False)),
+        (TORCH | {"TORCHELASTIC_RUN_ID": "none"}, (3, 1, 4, "host", True, "torchrun-4711@1.5-0", False)),
+        (TORCH | {"TORCHELASTIC_RUN_ID": ""}, (3, 1, 4, "host", True, "torchrun-4711@1.5-0", False)),
+        (TORCH | {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "16"}, (3, 1, 16, "host", False, "", True)),
+        (TORCH | {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "16", **SLURM}, (3, 1, 16, "node7", True, "slurm-77-0-0", False)),
+        (SLURM, (5, 1, 8, "node7", True, "slurm-77-0-0", False)),
+        (SLURM | {"SLURM_RESTART_COUNT": "3"}, (5, 1, 8, "node7", True, "slurm-77-3-0", False)),
+        # A batch script is no rank of the tasks that it may start with srun, nor is a shell in an allocation.
+        ({**SLURM, "SLURM_STEP_ID": "", "SLURM_PROCID": "0"}, (0, 0, 1, "node7", False, "", False)),
+        ({**SLURM, "SLURM_STEP_ID": str(0xFFFF_FFFA), "SLURM_PROCID": "0"}, (0, 0, 1, "node7", False, "", False)),
+        (MPI, (2, 2, 4, "host", False, "", True)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, (1, 1, 2, "host", False, "", True)),
+        # Under mpirun, Slurm's numbers are those of mpirun's own daemon on the node.
+        (MPI | SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, (2, 2, 4, "node7", True, "slurm-77-0-0", False)),
+        ({**SLURM, "SLURM_STEP_ID": "", **TORCH}, (3, 1, 4, "node7", True, "slurm-77-0-0", False)),
+    ],
+)
+def test_the_table_of_launchers(environ: dict[str, str], expected: tuple[int, int, int, str, bool, str, bool]) -> None:
+    """Rank, local rank, world size, node, whether there is a safe run id, the attempt key, and whether ranks need to be told."""
+    one = launch(environ)
+    assert (one.rank, one.local_rank, one.world_size, one.node, bool(one.run_id), one.attempt, one.needs_run_id) == expected
+
+
+def test_ranks_of_a_job_meet_and_others_do_not() -> None:
+    """Ranks and restarts of one job share its run; other jobs, steps, array tasks, clusters and launches have others."""
+    elastic = TORCH | {"TORCHELASTIC_RUN_ID": "job-1"}
+    plain = TORCH | {"TORCHELASTIC_RUN_ID": "none"}
+    batch = {**SLURM, "SLURM_STEP_ID": "", **TORCH}
+    array = SLURM | {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"}
+    jobs: list[list[tuple[dict[str, str], str]]] = [
+        [(elastic, "a"), (elastic | {"RANK": "0", "TORCHELASTIC_RESTART_COUNT": "4"}, "b")],
+        [(elastic | {"TORCHELASTIC_RUN_ID": "job-2"}, "a")],
+        [(plain, "a"), (plain | {"RANK": "1"}, "a"), (plain | {"TORCHELASTIC_RESTART_COUNT": "1"}, "a")],
+        [(plain, "b")],
+        [(plain | {"MASTER_PORT": "29501"}, "a")],
+        [(SLURM, "a"), (SLURM | {"SLURM_PROCID": "0", "SLURMD_NODENAME": "node1"}, "b"), (SLURM | {"SLURM_RESTART_COUNT": "1"}, "a")],
+        [(SLURM | {"SLURM_STEP_ID": "1"}, "a")],
+        [(SLURM | {"SLURM_JOB_ID": "78"}, "a")],
+        [(SLURM | {"SLURM_CLUSTER_NAME": "d"}, "a")],
+        [(array, "a"), (array | {"SLURM_PROCID": "0"}, "a")],
+        [(array | {"SLURM_ARRAY_TASK_ID": "4", "SLURM_JOB_ID": "79"}, "a")],
+        [(batch, "a"), (batch | {"RANK": "0"}, "b")],
+        [(batch | {"MASTER_PORT": "29501"}, "a")],
+    ]
+    ids = [{launch(environ, launcher).run_id for environ, launcher in job} for job in jobs]
+    assert all(len(one) == 1 for one in ids)
+    for one, other in itertools.combinations(ids, 2):
+        assert not one & other
+    assert "" not in set().union(*ids)
+
+
+def test_a_restart_is_another_attempt() -> None:
+    """Attempt keys tell the restarts of a job apart, and are the same on all its ranks."""
+    requeued = SLURM | {"SLURM_RESTART_COUNT": "1"}
+    assert launch(SLURM).attempt != launch(requeued).attempt == launch(requeued | {"SLURM_PROCID": "0"}).attempt
