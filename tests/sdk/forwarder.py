@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 
@@ -34,16 +35,16 @@ class Forwarder:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self._target)
-            for source, target in ((near, far), (far, near)):
-                threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+            threading.Thread(target=_relay, args=(near, self._target), daemon=True).start()
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    """Copies bytes until either side ends, then ends both."""
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    for one in (source, target):
-        with contextlib.suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+def _relay(near: socket.socket, target: tuple[str, int]) -> None:
+    """Copies bytes both ways until either side ends."""
+    with near, socket.create_connection(target) as far, contextlib.suppress(OSError):
+        other = {near: far, far: near}
+        while True:
+            for source in select.select([near, far], [], [])[0]:
+                data = source.recv(65_536)
+                if not data:
+                    return
+                other[source].sendall(data)
