@@ -158,6 +158,23 @@ class TestBadRecords:
         assert run(ports, [strange, *received(frame(0, 0.5))])
         assert ports.marks() == [1]
 
+    def test_ids_of_somebodys_invention_hold_nobody_up_for_long(self) -> None:
+        """Takes that each name another unknown schema are waited for a few times a minute, and then not at all."""
+        known, waits = Knowledge(), 0
+        for second in range(60):
+            waits += known.schema_patience_s(second * 1_000) > 0
+        assert waits == 3
+        assert known.schema_patience_s(61_000) > 0, "a minute later there is patience again"
+        spent = Knowledge()
+        for _ in range(3):
+            spent.schema_patience_s(time.monotonic_ns() // 1_000_000)
+        ports = Lists()
+        strange = Received("t.metric", 0, 0, writer_key(5), b"\x00\x7f\xff\xff\xff rest")
+        begun = time.monotonic()
+        assert run(ports, [strange, *received(frame(0, 0.5))], knowledge=spent, wait_s=8.0)
+        assert time.monotonic() - begun < 1.5, "without patience there is no wait"
+        assert ports.marks() == [1]
+
 
 class TestRules:
     def test_a_frame_waits_for_a_rule_on_its_way(self) -> None:

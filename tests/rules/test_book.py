@@ -80,6 +80,25 @@ class TestSelection:
         assert pattern("*").fullmatch(name)
         assert bool(pattern("?").fullmatch(name)) == (len(name) == 1)
 
+    @given(st.text("ab*?.", max_size=9), st.text("ab.\n", max_size=12))
+    def test_a_pattern_matches_what_a_plain_matcher_matches(self, metric: str, name: str) -> None:
+        """Stars and question marks mean what a matcher written by recursion says."""
+
+        def matches(wanted: str, text: str) -> bool:
+            if not wanted:
+                return not text
+            if wanted[0] == "*":
+                return any(matches(wanted[1:], text[start:]) for start in range(len(text) + 1))
+            return bool(text) and wanted[0] in ("?", text[0]) and matches(wanted[1:], text[1:])
+
+        assert bool(pattern(metric).fullmatch(name)) == matches(metric, name)
+
+    @pytest.mark.timeout(20)
+    def test_many_stars_do_not_freeze_anybody(self) -> None:
+        """A pattern that a backtracking matcher would try for years is answered at once."""
+        assert not pattern("*a" * 40 + "*b").fullmatch("a" * 5_000)
+        assert pattern("*a" * 40 + "*b").fullmatch("a" * 5_000 + "b")
+
 
 class TestRefusal:
     @pytest.mark.parametrize(

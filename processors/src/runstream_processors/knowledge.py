@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TOPICS: tuple[Name, ...] = ("rule", "run", "schema")
+# A schema stands on its topic before a record names it, and the follower is behind by half a second at most. So few and short waits are enough, and a flood of records
+# that name ids of their own invention holds nobody up for long.
+_SCHEMA_WAIT_S = 2.0
+_SCHEMA_WAITS_MAX, _SCHEMA_WAITS_MS = 3, 60_000
 
 
 class Knowledge:
@@ -31,6 +35,15 @@ class Knowledge:
         self.catalogue = Catalogue(bundled().entries())
         self._projects: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._schema_waits_ms: list[int] = []
+
+    def schema_patience_s(self, now_ms: int) -> float:
+        """How long to wait for schemas that a take of records names and nobody knows yet: some seconds a few times a minute, then not at all."""
+        self._schema_waits_ms = [at for at in self._schema_waits_ms if now_ms - at < _SCHEMA_WAITS_MS]
+        if len(self._schema_waits_ms) >= _SCHEMA_WAITS_MAX:
+            return 0.0
+        self._schema_waits_ms.append(now_ms)
+        return _SCHEMA_WAIT_S
 
     def project_of(self, run_id: str) -> str:
         """The run's project; empty while no record of the run has come."""
@@ -41,7 +54,8 @@ class Knowledge:
         try:
             if value is None:
                 if name == "rule" and key is not None:
-                    self.book.forget(key.decode())
+                    # A rule that a run registered has the writer behind its id; without that registration the rule goes, and no other rank's brings it back.
+                    self.book.forget(key.decode().partition("/")[0])
             else:
                 self._learn(wire.decode(value, self.catalogue))
         except (SchemasError, ValueError) as error:

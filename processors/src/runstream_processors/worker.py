@@ -7,6 +7,7 @@ supervisor; wrong settings end it with 2 and one sentence.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -42,6 +43,7 @@ TOPICS_WAIT_S = 60.0
 STOP_TIMEOUT_S = 7.0  # Of the ten seconds in which a part must be gone after SIGTERM.
 _LOOK_S = 0.1
 _CHECK_MS = 5_000
+_RENEW_MS = 1_000
 
 
 def group_of(prefix: str) -> str:
@@ -97,7 +99,7 @@ async def _until_asked(
         await asyncio.sleep(_LOOK_S)
     starting: asyncio.Task[None] | None = None
     checking: asyncio.Task[None] | None = None
-    checked_ms = 0
+    checked_ms = renewed_ms = 0
     said = False
     while not asked.is_set():
         if following.done():
@@ -115,6 +117,9 @@ async def _until_asked(
             logger.info("ready")
             if ready_file is not None:
                 ready_file.write_text("ready\n", encoding="utf-8")
+        if said and ready_file is not None and now_ms() - renewed_ms > _RENEW_MS:
+            renewed_ms = now_ms()
+            renew(ready_file)
         await asyncio.sleep(_LOOK_S)
         runner.pulse()
         if said and (checking is None or (checking.done() and now_ms() - checked_ms > _CHECK_MS)):
@@ -132,6 +137,12 @@ def _source(settings: Settings, knowledge: known.Knowledge, name: Name, topic: s
         return await pipeline.process(engine, knowledge, records, ports, now_ms, settings.rules_wait)
 
     return Source(name, topic, partitions, handle, engine.forget)
+
+
+def renew(ready_file: Path) -> None:
+    """Gives the ready file the time of now: a file that grows old tells the supervisor that the process hangs. Called from the loop that would hang."""
+    with contextlib.suppress(FileNotFoundError):  # A supervisor takes it away before it starts the part anew.
+        os.utime(ready_file)
 
 
 def now_ms() -> int:

@@ -8,8 +8,10 @@ The only module of the notifier that touches confluent-kafka. It commits after d
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import signal
 import threading
 import time
@@ -28,6 +30,8 @@ from runstream_schemas.settings import SettingsError
 from runstream_schemas.topics import TOPICS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from confluent_kafka import Message
 
     from runstream_processors.notify.delivery import Channel
@@ -66,11 +70,19 @@ def run(settings: Settings) -> int:
     try:
         while not asked.is_set():
             message = consumer.poll(_POLL_S)
+            _renew(settings.ready_file)
             if message is not None:
                 _take(consumer, notifier, message, asked)
     finally:
         consumer.close()
     return 0
+
+
+def _renew(ready_file: Path | None) -> None:
+    """Gives the ready file the time of now: one that grows old tells the supervisor that this process hangs."""
+    if ready_file is not None:
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(ready_file)
 
 
 def channels_of(settings: Settings) -> list[Channel]:
