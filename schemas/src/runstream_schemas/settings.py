@@ -80,8 +80,16 @@ class Settings(BaseModel):
     hardware_interval: float = Field(default=5.0, description="seconds between hardware readings; 0 turns them off", ge=0.0, le=3600.0)
     heartbeat_interval: float = Field(default=5.0, description="seconds between a writer's heartbeats", ge=0.1, le=3600.0)
     agent_idle_timeout: float = Field(default=30.0, description="seconds without a writer after which the agent ends itself", ge=0.1)
+    sync_timeout: float = Field(
+        default=60.0, description="seconds that `runstream sync` waits for Kafka without any answer before it gives up; what is left stays where it is", ge=0.1
+    )
     mode: Literal["online", "offline", "disabled"] = Field(
         default="online", description="online ships; offline keeps the journal for `runstream sync`; disabled records nothing"
+    )
+    preemption_signals: str = Field(
+        default="",
+        description="signals that announce preemption, such as SIGUSR1, taken even where nobody handles them; with a handler of yours they are noted anyway",
+        pattern=r"^((SIG)?USR[12] ?)*$",
     )
     strict: bool = Field(default=False, description="raise on bad input instead of warning once; for tests")
     run_id: str | None = Field(default=None, description="run that every rank of a job joins")
@@ -106,18 +114,7 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
     Raises:
         SettingsError: a setting is unknown, or its value does not fit.
     """
-    given = {name: value for name, value in (arguments or {}).items() if value is not None}
-    from_environment = _environment(os.environ if environ is None else environ)
-    named = {**from_environment, **given}
-    config = named.get("config")
-    path = Path(str(config)).expanduser() if config else _home(named) / "config.toml"
-    from_file = _file(path, required=bool(config))
-    home = _home({**from_file, **named})
-    values: dict[str, object] = {}
-    places: dict[str, str] = {}
-    for source, place in ((_stack(home), f"{home / 'stack.json'}"), (from_file, f"{path}"), (from_environment, _ENVIRONMENT), (given, "argument")):
-        values |= source
-        places |= dict.fromkeys(source, place)
+    values, places, _ = _gathered(arguments, environ)
     for name in values:
         if name not in Settings.model_fields:
             raise SettingsError(_unknown(name, places[name]))
@@ -131,6 +128,33 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
         got = "" if name in _SECRET else f", got {first['input']!r}"
         # The cause would show a secret's value in a traceback.
         raise SettingsError(f"{shown} ({meaning}) does not fit: {first['msg']}{got}") from (None if name in _SECRET else error)
+
+
+def origin_of(name: str, environ: Mapping[str, str] | None = None) -> str:
+    """Where this process has a setting's value from: `environment`, the path of a file, or `default`; raises SettingsError as `load` does."""
+    return _gathered(None, environ)[1].get(name, "default")
+
+
+def settings_file(environ: Mapping[str, str] | None = None) -> Path:
+    """The settings file that holds for this process, whether it is there or not; raises SettingsError as `load` does."""
+    return _gathered(None, environ)[2]
+
+
+def _gathered(arguments: Mapping[str, object] | None, environ: Mapping[str, str] | None) -> tuple[dict[str, object], dict[str, str], Path]:
+    """What is set anywhere, by name: the value that wins, the place it comes from; and the path of the settings file."""
+    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+    from_environment = _environment(os.environ if environ is None else environ)
+    named = {**from_environment, **given}
+    config = named.get("config")
+    path = Path(str(config)).expanduser() if config else _home(named) / "config.toml"
+    from_file = _file(path, required=bool(config))
+    home = _home({**from_file, **named})
+    values: dict[str, object] = {}
+    places: dict[str, str] = {}
+    for source, place in ((_stack(home), f"{home / 'stack.json'}"), (from_file, f"{path}"), (from_environment, _ENVIRONMENT), (given, "argument")):
+        values |= source
+        places |= dict.fromkeys(source, place)
+    return values, places, path
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
