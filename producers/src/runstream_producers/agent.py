@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runstream_producers import claims, states
 from runstream_producers.errors import JournalError
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.segments import locked
@@ -27,6 +28,7 @@ from runstream_producers.journal.segments import locked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runstream_producers.claims import Claim
     from runstream_producers.hardware import Sampler
     from runstream_producers.journal.writer import JournalWriter
     from runstream_producers.kafka import Sender
@@ -41,7 +43,6 @@ LOOP_S = 0.02  # How long the loop waits for answers when there is nothing to se
 SCAN_S = 0.25  # How often the folder is searched for new journals and the writers' locks are tried.
 FINALS_MAX = 4  # Sends of a writer's last state, each refused by Kafka, before its journal goes without: its rows are stored by then.
 FINAL_PAUSE_S = 1.0
-CRASHED = "its process ended without a word"
 
 
 def take_lock(folder: Path) -> int | None:
@@ -64,6 +65,8 @@ class _Hand:
 
     shipment: Shipment
     own: bool
+    claim: Claim
+    heard_ms: int  # The writer's last sign of life.
     alive: bool = True
     end: fmt.End | None = None
     heartbeat_at: float = 0.0
@@ -151,18 +154,28 @@ class Agent:
 
         folder = self._folder / name
         try:
+            claim = claims.claim(folder)
+            if claim is None:
+                return  # `runstream sync` is at it: it may leave something to do.
+        except OSError as error:
+            self.broken.add(name)
+            _log.error("journal cannot be written to folder=%s error=%s", folder, error)
+            return
+        try:
             identity = fmt.Identity.from_json((folder / "writer.json").read_text(encoding="utf-8"))
             shipment = Shipment(folder, identity, self._sender, self._settings.topic_prefix, self._settings.batch_size)
         except (OSError, ValueError, TypeError) as error:
+            claim.release()
             self.broken.add(name)
             _log.error("journal cannot be read folder=%s error=%s", folder, error)
             return
         if shipment.ack.done:  # The agent before was killed between the writer's last state and the removal.
             shipment.close()
             self._remove(folder)
+            claim.release()
             return
         own = any(one.writer.identity.writer == identity.writer for one in self._hardware.values())
-        self._hands[name] = _Hand(shipment, own)
+        self._hands[name] = _Hand(shipment, own, claim, states.last_sign_ms(folder, identity.started_ms))
         _log.info("journal taken up writer=%d run=%s rank=%d kind=%s", identity.writer, identity.run_id, identity.rank, identity.kind)
 
     def _look_at(self, name: str, hand: _Hand) -> None:
@@ -192,20 +205,14 @@ class Agent:
 
     def _tell(self, hand: _Hand, *, final: bool) -> None:
         """Sends the writer's record: a heartbeat, or its last state."""
-        from runstream_producers.heartbeat import Account, writer_record
         from runstream_schemas import topics, wire
 
-        shipment, end = hand.shipment, hand.end
-        points = shipment.points_seen if end is None else max(end.points, shipment.points_seen)
-        dropped = shipment.dropped if end is None else end.dropped | shipment.refused
-        account = Account(shipment.next_seq, shipment.rows_read, points, dropped, shipment.ack.rows, shipment.ack.points)
-        state, reason = "running", ""
-        if final:
-            torn = shipment.torn_bytes() if end is None else 0
-            state, reason = (
-                (end.state, end.reason) if end is not None else ("crashed", CRASHED + (f"; {torn} bytes of its last row were not finished" if torn else ""))
-            )
-        record = writer_record(shipment.identity, account, state=state, reason=reason, now_ms=time.time_ns() // 1_000_000)
+        now_ms = time.time_ns() // 1_000_000
+        if hand.alive and hand.end is None:
+            hand.heard_ms = now_ms
+        else:
+            hand.heard_ms = max(hand.heard_ms, states.last_sign_ms(hand.shipment.folder, 0))
+        record = states.told(hand.shipment, hand.end, final=final, now_ms=now_ms, alive_ms=hand.heard_ms)
 
         def answered(failure: object) -> None:
             hand.telling = False
@@ -224,11 +231,13 @@ class Agent:
         hand.shipment.close()
         del self._hands[name]
         self._remove(self._folder / name)
+        hand.claim.release()
         _log.info("journal done writer=%d state=%s rows=%d", hand.shipment.identity.writer, hand.end.state if hand.end else "crashed", hand.shipment.ack.rows)
 
     def _give_up(self, name: str, hand: _Hand, error: Exception) -> None:
         _log.error("journal cannot be shipped any further folder=%s error=%r", self._folder / name, error)
         hand.shipment.close()
+        hand.claim.release()
         del self._hands[name]
         self.broken.add(name)
 
@@ -304,6 +313,7 @@ class Agent:
         for hand in self._hands.values():
             hand.shipment.settle(time.monotonic())
             hand.shipment.close()
+            hand.claim.release()
 
 
 def serve(folder: Path, settings: Settings) -> int:

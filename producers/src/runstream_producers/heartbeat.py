@@ -27,8 +27,8 @@ class Account:
     points_shipped: int
 
 
-def writer_record(one: Identity, account: Account, *, state: str, reason: str, now_ms: int) -> rec.Writer:
-    """The writer's record at `now_ms`. A final state outranks every heartbeat, whatever clocks say."""
+def writer_record(one: Identity, account: Account, *, state: str, reason: str, now_ms: int, alive_ms: int) -> rec.Writer:
+    """The writer's record at `now_ms`, whose last sign of life was at `alive_ms`. A final state outranks every heartbeat, whatever clocks say."""
     final = state != "running"
     return rec.Writer(
         writer=one.writer,
@@ -46,7 +46,7 @@ def writer_record(one: Identity, account: Account, *, state: str, reason: str, n
         started_ms=one.started_ms,
         state=cast("rec.State", state),
         exit_reason=reason,
-        heartbeat_ms=now_ms,
+        heartbeat_ms=alive_ms,
         next_seq=account.next_seq,
         rows_logged=account.rows_logged,
         points_logged=account.points_logged,

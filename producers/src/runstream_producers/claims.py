@@ -1,0 +1,55 @@
+"""Who ships a journal: one process at a time, be it the agent of its folder or `runstream sync`.
+
+A claim is a POSIX lock on `shipper.lock` in the writer's folder, so that the death of whoever holds it frees it. Two shippers at once would repeat rows, not lose any;
+the claim saves the work, and keeps one from removing what the other reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLAIM_NAME = "shipper.lock"
+
+
+class Claim:
+    """The right to ship one journal, held until `release`."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Gives it up; a second time does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def claim(folder: Path) -> Claim | None:
+    """The claim on a journal folder; None where another process has it, or the folder is gone.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    path = folder / CLAIM_NAME
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    mine = False
+    try:
+        with contextlib.suppress(BlockingIOError, PermissionError, FileNotFoundError):
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it before may have shipped everything and removed the folder between our two calls.
+            mine = os.path.samestat(os.fstat(descriptor), path.stat())
+    finally:
+        if not mine:
+            os.close(descriptor)
+    return Claim(descriptor) if mine else None

@@ -1,0 +1,48 @@
+"""What is told of a writer by whoever ships its journal: its state and account as of now, and its last word once it has ended.
+
+The agent tells it while a rank lives; `runstream sync` may tell it a week later, so the last sign of life is the journal's and not the clock's: a restart that began
+after it must read as the later attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from runstream_producers.heartbeat import Account, writer_record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runstream_producers.journal import format as fmt
+    from runstream_producers.shipper import Shipment
+    from runstream_schemas import records as rec
+
+CRASHED = "its process ended without a word"
+
+
+def told(shipment: Shipment, end: fmt.End | None, *, final: bool, now_ms: int, alive_ms: int) -> rec.Writer:
+    """The writer's record at `now_ms`: that it runs, or where it is final its last state; with `alive_ms` as its last sign of life."""
+    points = shipment.points_seen if end is None else max(end.points, shipment.points_seen)
+    dropped = shipment.dropped if end is None else end.dropped | shipment.refused
+    account = Account(shipment.next_seq, shipment.rows_read, points, dropped, shipment.ack.rows, shipment.ack.points)
+    if not final:
+        return writer_record(shipment.identity, account, state="running", reason="", now_ms=now_ms, alive_ms=min(now_ms, alive_ms))
+    state, reason = "crashed", CRASHED
+    if end is not None:
+        state, reason = end.state, end.reason
+    elif torn := shipment.torn_bytes():
+        reason = f"{CRASHED}; {torn} bytes of its last row were not finished"
+    return writer_record(shipment.identity, account, state=state, reason=reason, now_ms=now_ms, alive_ms=min(now_ms, alive_ms))
+
+
+def last_sign_ms(folder: Path, started_ms: int) -> int:
+    """When a journal last changed, in epoch milliseconds: at its end, else at the last row that came onto a page of its own; not before its start."""
+    for names in ("end.json", "*.seg"):
+        times: list[float] = []
+        for path in folder.glob(names):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(path.stat().st_mtime)
+        if times:
+            return max(started_ms, int(max(times) * 1000))
+    return started_ms
