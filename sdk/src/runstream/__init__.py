@@ -6,7 +6,7 @@ with runstream.init(project="digits", name="baseline") as run:
     run.log({"loss": 0.5}, step=1)
 """
 
-from runstream._init import init
+from runstream._init import attach, init
 from runstream._module import alert_on, current, finish, log, log_event, log_params
 from runstream._run import Run
 from runstream._types import Context, Event, EventSource, Finished
@@ -22,6 +22,7 @@ __all__ = [
     "SettingsError",
     "StrictError",
     "alert_on",
+    "attach",
     "current",
     "finish",
     "init",

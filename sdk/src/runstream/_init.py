@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import json
 import os
 import platform
 import shlex
@@ -12,9 +12,10 @@ import time as clock
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from runstream import _hooks
 from runstream._launch import Launch, launch_of
-from runstream._module import hold
-from runstream._run import Reporter, Run, live_runs
+from runstream._module import current, hold
+from runstream._run import Reporter, Run
 from runstream_producers.errors import JournalError
 from runstream_producers.journal.format import Identity
 from runstream_producers.journal.writer import JournalWriter
@@ -22,11 +23,11 @@ from runstream_producers.paths import agent_folder
 from runstream_schemas import ids
 from runstream_schemas.settings import Settings, load
 
+# What children find of their parent's run; no setting, so that a program started by a script with a run does not join it unasked.
+PARENT = "_RUNSTREAM_PARENT"
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
-
-EXIT_TIMEOUT_S = 30.0
 
 
 def init(
@@ -76,24 +77,69 @@ def init(
         >>> with runstream.init(project="digits", name="baseline") as run:
         ...     run.log({"loss": 0.5}, step=1)
     """
-    settings = load({"mode": mode, "strict": strict, "kafka": kafka})
+    given = {"mode": mode, "strict": strict, "kafka": kafka}
+    settings = load(given)
     report = Reporter(strict=settings.strict)
-    project, host = str(project), socket.gethostname()
-    launch = launch_of(os.environ, host, _launcher)
-    run_id = _run_id(project, id or external_id, settings, launch, report)
-    runs: list[Run] = []
-    journal = (
-        None if settings.mode == "disabled" else _journal(settings, partial(_identity, run_id, project, host, launch), report, lambda: runs[0].begun_in_child())
-    )
-    run = Run(run_id, project, launch.rank, settings, journal, report)
-    runs.append(run)
+    project = str(project)
+    launch = launch_of(os.environ, socket.gethostname(), _launcher)
+    run = _begin(_run_id(project, id or external_id, settings, launch, report), project, settings, launch, report)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
     run.change(name=name, metadata=metadata, **said)
     if config:
         run.log_params(config)
-    _Hooks.install()
+    os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given})
+    previous = current()
+    if previous is not None and previous.alive and _interactive():
+        report("again", f"run {previous.id} was still open in this session and has been finished, since another one begins")
+        previous.finish_within(0.0, quiet=True)
     hold(run)
     return run
+
+
+def attach() -> Run:
+    """Joins the run of the process that started this one: in children that multiprocessing spawns, and in programs that a script with a run starts.
+
+    A forked child needs no call: the run that it inherits is its own writer from its first row on, and is what `attach` returns there.
+
+    Returns:
+        The same run as another writer of it. Where no process above this one has a run there is one warning, and what is returned records nothing.
+    """
+    inherited = current()
+    if inherited is not None and inherited.alive:
+        return inherited
+    try:
+        told: dict[str, Any] = json.loads(os.environ.get(PARENT, ""))
+        run_id, project, given = str(told["run_id"]), str(told["project"]), dict(told["given"])
+    except (ValueError, KeyError, TypeError):
+        report = Reporter(strict=load().strict)
+        report("attach", "attach found no run to join, and nothing is recorded: the process that starts this one must call runstream.init before it does")
+        run_id, project, given = ids.new_uuid(), "", {"mode": "disabled"}
+    settings = load(given)
+    report = Reporter(strict=settings.strict)
+    run = _begin(run_id, project, settings, launch_of(os.environ, socket.gethostname(), _launcher), report)
+    hold(run)
+    return run
+
+
+def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report: Reporter) -> Run:
+    """This process's part in a run: its journal, its agent, its hooks."""
+    runs: list[Run] = []
+
+    def begun_in_child() -> None:
+        runs[0].begun_in_child()
+        _hooks.begun_in_child(settings.preemption_signals)
+
+    identity = partial(_identity, run_id, project, socket.gethostname(), launch)
+    journal = None if settings.mode == "disabled" else _journal(settings, identity, report, begun_in_child)
+    run = Run(run_id, project, launch.rank, settings, journal, report)
+    runs.append(run)
+    _hooks.install(settings.preemption_signals)
+    return run
+
+
+def _interactive() -> bool:
+    """Whether a person runs this cell by cell or line by line, where beginning anew means the same run again; scripts may hold several runs side by side."""
+    return hasattr(sys, "ps1") or "get_ipython" in vars(sys.modules.get("builtins", sys))
 
 
 def _run_id(project: str, named: str | None, settings: Settings, launch: Launch, report: Reporter) -> str:
@@ -167,29 +213,3 @@ def _launcher() -> str:
         return f"{parent}@{psutil.Process(parent).create_time()}"
     except psutil.Error:
         return str(parent)
-
-
-class _Hooks:
-    """What happens when the process ends without a word to us: runs are finished at exit, and an uncaught exception makes them failed."""
-
-    _installed = False
-
-    @classmethod
-    def install(cls) -> None:
-        if cls._installed:
-            return
-        cls._installed = True
-        before = sys.excepthook
-
-        def note(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-            for run in live_runs():
-                run.fail(f"{kind.__name__}: {error}"[:500])
-            before(kind, error, trace)
-
-        sys.excepthook = note
-        atexit.register(_finish_all)
-
-
-def _finish_all() -> None:
-    for run in live_runs():
-        run.finish(EXIT_TIMEOUT_S)

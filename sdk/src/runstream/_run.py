@@ -13,6 +13,7 @@ import time as clock
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from runstream import _ends
 from runstream._agent import Watch
 from runstream._params import flatten, json_values
 from runstream._types import Event, EventSource, Finished
@@ -37,7 +38,8 @@ _log = logging.getLogger("runstream")
 _POLL_S = 0.01
 _OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
 _RUN_TEXTS = frozenset({"name", "owner", "namespace", "external_id", "framework", "task", "notes"})
-_live: set[Run] = set()  # Held here until it is finished, so that a run whose variable went out of scope ends well all the same.
+# Held here until it is finished, so that a run whose variable went out of scope ends well all the same; kept when the module is reloaded.
+_live: set[Run] = globals().get("_live") or set()
 
 
 class _Rows(Protocol):
@@ -107,7 +109,7 @@ class Run:
         self._journal = rows
         self._rows: _Rows = rows or NoRows()
         self._report = report
-        self._failure = ""
+        self._ending: _ends.Ending | None = None
         self._finished: Finished | None = None
         self._watch: Watch | None = None
         self._ack: mmap.mmap | None = None
@@ -298,21 +300,49 @@ class Run:
         """Metric values of this process that Kafka has acknowledged."""
         return self._read_ack().points
 
+    @property
+    def next_seq(self) -> int:
+        """The seq of what this process logs next."""
+        return self._rows.seq
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been finished in this process."""
+        return self._finished is None
+
     def fail(self, reason: str) -> None:
         """Says that the run went wrong: `finish` will record it as failed, with the reason."""
-        self._failure = self._failure or reason
+        self.note(_ends.Ending("failed", val.text_of(reason)))
+
+    def mark_preempted(self, reason: str = "") -> None:
+        """Says that the run ends because its machine is taken away, whatever else is known of its end: `finish` will record it as preempted."""
+        self._ending = _ends.Ending("preempted", val.text_of(reason) or (self._ending.reason if self._ending else ""))
+
+    def note(self, ending: _ends.Ending) -> None:
+        """Notes how the run ends; what was noted first holds, since what follows comes of it. Safe in signal handlers."""
+        if self._ending is None:
+            self._ending = ending
+
+    def close_journal(self, deadline: float) -> None:  # noqa: ARG002 - rows that wait for a device will
+        """Ends the journal with what has been noted; from here on nothing is recorded, and the rest is shipping."""
+        ending = self._ending or _ends.FINISHED
+        self._rows.close(ending.state, ending.reason)
 
     def finish(self, timeout: float = 30.0) -> Finished:
         """Ends this process's part and waits, at most `timeout` seconds, until everything is acknowledged. Never raises; what is left is shipped by the agent, or
         by the next one on this node. Calling it again returns the same answer.
         """
+        return self.finish_within(timeout)
+
+    def finish_within(self, timeout: float, *, quiet: bool = False) -> Finished:
+        """As `finish`; `quiet` says nothing of what is left."""
         if self._finished is not None:
             return self._finished
-        self._rows.close("failed" if self._failure else "finished", self._failure)
+        deadline = clock.monotonic() + timeout
+        self.close_journal(deadline)
         # A forked child that has logged nothing has nothing to wait for, and what its parent logged is its parent's.
         journal = self._journal if self._ack is not None else None
         rows = self._rows.seq
-        deadline = clock.monotonic() + timeout
         try:
             while self._watch is not None and not self._read_ack().done and clock.monotonic() < deadline:
                 self._watch.ensure(clock.monotonic())
@@ -324,7 +354,7 @@ class Run:
             done = ack.done or journal is None
             self._finished = Finished(done, 0 if done else max(0, rows - ack.next_seq), None if journal is None else journal.folder.path)
             _live.discard(self)
-        if self._watch is not None and not done:
+        if self._watch is not None and not done and not quiet:
             _log.warning(
                 "runstream: %d rows were not shipped within %g s; they are kept in %s and shipped by the agent once Kafka answers",
                 self._finished.rows_left,
@@ -338,7 +368,7 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
-            self.fail(f"{type(error).__name__}: {error}"[:500])
+            self.note(_ends.of_exception(error))
         self.finish()
 
     def _read_ack(self) -> fmt.Ack:
@@ -347,7 +377,7 @@ class Run:
     def _after_fork(self) -> None:
         """In a forked child: acknowledgements, agent and end are the parent's until the child logs and so begins a journal of its own."""
         self._ack = self._watch = self._finished = None
-        self._failure = ""
+        self._ending = None
         self._rows.after_fork()
 
     def begun_in_child(self) -> None:
