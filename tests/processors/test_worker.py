@@ -245,11 +245,12 @@ def test_rules_that_come_while_it_works(kafka: str, tmp_path: Path) -> None:
         worker.wait_ready()
         ahead, other = history(5, 10)[0], history(6, 10)[0]
         ahead.groups[0].values[:, 0] = other.groups[0].values[:, 0] = 9.0
-        feed.frames([ahead._replace(rules_seen=1), other])
-        summaries.until(lambda records: all_in(records, [6], 10), timeout_s=5)
+        # The other one first: if they come in two takes, it must not stand behind the one that is held.
+        feed.frames([other, ahead._replace(rules_seen=1)])
+        summaries.until(lambda records: all_in(records, [6], 10), timeout_s=30)
         assert not all_in(summaries.poll(0.5), [5], 10)
         feed.raw("rule", [(b"high", wire.encode(replace(RULE, writer=5, ordinal=1, run_id=ahead.run_id)))])
-        (alert,) = alerts.until(bool, timeout_s=5)
+        (alert,) = alerts.until(bool, timeout_s=30)
         assert cast("Alert", alert).writer == 5
 
         feed.raw("run", [(b"run", wire.encode(Run(run_id=other.run_id, writer=6, seq=0, time_ms=0, project="vision")))])
@@ -258,7 +259,7 @@ def test_rules_that_come_while_it_works(kafka: str, tmp_path: Path) -> None:
         more = history(6, 20)[1]
         more.groups[0].values[:, 0] = 9.0
         feed.frames([more])
-        alerts.until(lambda records: len(records) >= 2, timeout_s=5)
+        alerts.until(lambda records: len(records) >= 2, timeout_s=30)
         assert cast("Alert", alerts.records[1]).rule_id == "p"
         assert worker.stop() == 0, worker.said()
     finally:
