@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from runstream_producers import agent as agents
+from runstream_producers import claims
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.segments import locked
 from runstream_producers.journal.writer import JournalWriter
@@ -220,7 +221,7 @@ def test_a_done_journal_that_was_not_removed_is_removed(place: Place) -> None:
     shipment.settle(0.0)
     shipment.finish()
     shipment.close()
-    half = place.folder / (agents.GONE + "w-half")
+    half = place.folder / (claims.GONE + "w-half")
     half.mkdir()
     (half / "ack").write_bytes(b"")
     assert start_agent(place).wait(30) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runstream_producers.errors import JournalError
+from runstream_producers.journal import segments as allocating
 from runstream_producers.journal import writer as writing
 from tests.producers.journals import Reports, dropped_as_told, make_writer, read_writer, segments
 
@@ -167,3 +168,27 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, -1)
     with pytest.raises(JournalError, match="belongs to user 12345"):
         make_writer(tmp_path)
+
+
+def test_the_next_segment_is_allocated_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a segment is half full `flush_drops` allocates the next, so that the call that needs it does not; what is not used goes at the end."""
+    allocated: list[str] = []
+    real = allocating.allocate
+
+    def allocate(path: Path, size: int) -> None:
+        allocated.append(path.name)
+        real(path, size)
+
+    monkeypatch.setattr(allocating, "allocate", allocate)
+    writer = make_writer(tmp_path, segment_bytes=1 << 16)
+    for _ in range(1000):
+        fill(writer, 10)
+        writer.flush_drops()
+    names = [path.name.replace(".seg", "") for path in segments(writer.folder.path)]
+    assert len(names) > 50
+    assert allocated[2:] == [f"{name}.spare" for name in names[1:]] + ([f"{len(names) + 1:08d}.spare"] if len(allocated) > len(names) + 1 else [])
+    assert [row.seq for row in read_writer(writer)] == list(range(10_000))
+    writer.log({f"{one}": 1.0 for one in range(20_000)})  # A row that needs a larger one takes no spare.
+    assert len(read_writer(writer)) == 10_001
+    writer.close("finished", "")
+    assert not list(writer.folder.path.glob("*.spare"))

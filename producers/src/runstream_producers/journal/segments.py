@@ -105,17 +105,27 @@ class Folder:
             shutil.rmtree(making, ignore_errors=True)
             raise
 
-    def add_segment(self, number: int, size: int, first_seq: int, points: int) -> mmap.mmap:
-        """Allocates, maps and names the next segment; raises OSError when there is no room."""
+    def make_spare(self, number: int, size: int) -> None:
+        """Allocates a segment ahead of its need; raises OSError when there is no room."""
+        self._remove_spares()
+        allocate((self.path / fmt.segment_name(number)).with_suffix(".spare"), size)
+
+    def add_segment(self, number: int, size: int, first_seq: int, points: int, *, spare: bool = False) -> mmap.mmap:
+        """Maps and names the next segment, which is the spare one or is allocated here; raises OSError when there is no room."""
         path = self.path / fmt.segment_name(number)
-        part = path.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        allocate(part, size)
+        part = path.with_suffix(".spare" if spare else ".part")
+        if not spare:
+            part.unlink(missing_ok=True)
+            allocate(part, size)
         mapped = map_file(part, write=True)
         header = fmt.segment_header(number, self._writer, first_seq, points)
         mapped[: len(header)] = header
         part.rename(path)
         return mapped
+
+    def _remove_spares(self) -> None:
+        for spare in self.path.glob("*.spare"):
+            spare.unlink(missing_ok=True)
 
     def segments_bytes(self) -> int:
         """Bytes of the segments that have not been removed yet; the agent may remove some meanwhile."""
@@ -135,6 +145,7 @@ class Folder:
 
     def end(self, end: fmt.End) -> None:
         """Says how the writer ended and gives up the lock."""
+        self._remove_spares()
         write_whole(self.path / "end.json", end.to_json())
         self.close()
 

@@ -89,7 +89,7 @@ class JournalWriter:
         self.identity = identity
         self.pid = os.getpid()
         self._map: mmap.mmap | bytearray = bytearray()
-        self._number = 0
+        self._number = self._spare = 0
         self._offset = self._end = 0
         self._full_until = 0.0
         self._key_sets = 0
@@ -315,8 +315,11 @@ class JournalWriter:
             # Before the segment has its name: an interruption after it must find no plan that this segment does not define.
             for scope in self._scopes.values():
                 scope.plans.clear()
-            self._take(self.folder.add_segment(self._number + 1, size, self.seq, self.points), size)
+            number = self._number + 1
+            spare = self._spare == number and size == self._segment_bytes
+            self._take(self.folder.add_segment(number, size, self.seq, self.points, spare=spare), size)
         except OSError as error:
+            self._spare = 0
             return self._no_room(f"the journal folder {self.folder.path} has no room for a segment ({error.strerror})")
         self._write_drops()
         return True
@@ -398,17 +401,27 @@ class JournalWriter:
         self._drops_told = not self.dropped or self._append(plans.head(fmt.Kind.DROP, 0), _json(self.dropped))
 
     def flush_drops(self) -> None:
-        """Writes down what was dropped since the last call, so that the account carries it."""
-        if self._drops_told:
+        """What a log call should not wait for, to be called now and then by another thread: writes down what was dropped since the last time, so that the account
+        carries it, and allocates the next segment once this one is half full, which takes milliseconds.
+        """
+        if self.pid != os.getpid() or self._closed:
             return
-        with self._lock:
-            if self._inside or self.pid != os.getpid() or self._closed:
-                return
-            self._inside = True
+        if not self._drops_told:
+            with self._lock:
+                if not (self._inside or self._closed):
+                    self._inside = True
+                    try:
+                        self._write_drops()
+                    finally:
+                        self._inside = False
+        number, size = self._number + 1, self._segment_bytes
+        if 2 * self._offset > self._end > 0 and self._spare != number:
             try:
-                self._write_drops()
-            finally:
-                self._inside = False
+                if self.folder.segments_bytes() + size <= self._bytes_max:
+                    self.folder.make_spare(number, size)
+                    self._spare = number
+            except OSError:
+                pass  # The rotation will find no room either, and say so.
 
     def _defer_log(self, data: Any, step: Any, time: Any, context: Any, subject: Any) -> None:
         try:
