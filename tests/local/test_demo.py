@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from runstream_local.demo import reads, show
+from runstream_local.demo.agents import end_agents, holder
 from runstream_local.demo.chart import Line, draw
 from runstream_local.demo.network import Network
 from runstream_local.demo.train import warmed_up
@@ -129,6 +133,21 @@ def test_a_chart_has_its_size_and_survives_what_is_not_finite() -> None:
         assert len(rows) == 6
         assert all(len(row.plain) == 40 for row in rows)
     assert any(char != "⠀" for row in draw(lines, width=40, height=6, y_min=0.01, y_max=100.0) for char in row.plain[8:])
+
+
+def test_agents_below_a_folder_are_ended(tmp_path: Path) -> None:
+    """The process that holds an agent's lock is found by the kernel's word and ended; a folder without agents is no error."""
+    end_agents(tmp_path, timeout_s=1.0)
+    folder = tmp_path / "v1-abc"
+    folder.mkdir()
+    code = "import sys, time; from pathlib import Path; from runstream_producers.agent import take_lock; assert take_lock(Path(sys.argv[1])) is not None; print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert holder(folder / "agent.lock") == process.pid
+        end_agents(tmp_path, timeout_s=5.0)
+        assert process.wait(timeout=5) == -signal.SIGTERM
+    assert holder(folder / "agent.lock") is None
 
 
 def test_progress_reads_as_plain_lines_and_as_a_live_view() -> None:

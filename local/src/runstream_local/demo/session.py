@@ -23,6 +23,7 @@ from rich.rule import Rule
 from rich.table import Table
 
 from runstream_local.demo import reads, show
+from runstream_local.demo.agents import end_agents
 from runstream_local.errors import SqlError
 from runstream_local.stack import Stack
 from runstream_local.stack_file import read_stack
@@ -40,6 +41,7 @@ LEARNING_RATES = (0.1, 2.0)
 TRAINING_LIMIT_S = 120.0
 SETTLE_LIMIT_S = 30.0  # How long after training everything logged may take to be stored, before the demo calls it lost.
 POLL_S = 0.5
+AGENTS_END_S = 7.0
 
 
 @contextmanager
@@ -65,6 +67,8 @@ def stack_on(settings: Settings, console: Console) -> Generator[Settings]:
         yield _settings_of(settings.home_dir)
     finally:
         console.print("stopping the stack ...", style="dim")
+        # Agents first, while Kafka still answers them.
+        end_agents(settings.home_dir / "journals", timeout_s=AGENTS_END_S)
         stack.stop()
 
 
