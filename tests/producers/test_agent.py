@@ -315,3 +315,20 @@ def test_what_cannot_be_opened_counts_as_locked(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert held
     assert not locked(path)
+
+
+def test_a_broken_producer_ends_the_loop(place: Place) -> None:
+    """After a fatal error librdkafka's producer sends nothing any more: the loop ends, so that another producer takes the journals up where they stand."""
+    writer = make_writer(place.folder)
+    writer.log({"a": 1.0})
+    sender = ListSender()
+    sender.broken = True
+    agent = agents.Agent(place.folder, place.settings, sender, None)
+    began = time.monotonic()
+    agent.run()
+    agent.close(0.0)
+    assert time.monotonic() - began < 5
+    assert fmt.read_ack((writer.folder.path / "ack").read_bytes()).next_seq == 0
+    crash(writer)
+    assert start_agent(place).wait(30) == 0
+    assert sorted(ledger_of(place.read("metric", MetricFrame))) == [0]

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("runstream.agent")
 
 LOCK_NAME = "agent.lock"
-GONE = ".gone-"  # What the names of journals begin with that are done and being removed.
 LOOP_S = 0.02  # How long the loop waits for answers when there is nothing to send.
 SCAN_S = 0.25  # How often the folder is searched for new journals and the writers' locks are tried.
 FINALS_MAX = 4  # Sends of a writer's last state, each refused by Kafka, before its journal goes without: its rows are stored by then.
@@ -100,8 +98,8 @@ class Agent:
 
     def run(self) -> None:
         """Works until told to stop, until nothing has been left to do for `agent_idle_timeout` seconds, or until the sender is broken."""
-        self._publish_schemas()
-        self._sweep()
+        states.publish_schemas(self._sender, self._settings.topic_prefix)
+        claims.sweep(self._folder)
         while not self.stopping and not self._sender.broken:
             now = time.monotonic()
             self.step(now)
@@ -129,15 +127,6 @@ class Agent:
         else:
             for hand in self._hands.values():
                 hand.shipment.settle(now)
-
-    def _publish_schemas(self) -> None:
-        """Puts every schema under its id on the schema topic before a record uses it."""
-        from runstream_schemas import records, wire
-        from runstream_schemas.catalogue import bundled
-
-        for one in bundled().entries():
-            record = records.Schema(schema_id=one.schema_id, name=one.name, version=one.version, schema=one.text)
-            self._sender.send(f"{self._settings.topic_prefix}.schema", str(one.schema_id).encode(), wire.encode(record), lambda _failure: None)
 
     # ---- journals ----------------------------------------------------------------------------------------------------------------------
 
@@ -171,7 +160,7 @@ class Agent:
             return
         if shipment.ack.done:  # The agent before was killed between the writer's last state and the removal.
             shipment.close()
-            self._remove(folder)
+            claims.remove(folder)
             claim.release()
             return
         own = any(one.writer.identity.writer == identity.writer for one in self._hardware.values())
@@ -230,7 +219,7 @@ class Agent:
         hand.shipment.finish()
         hand.shipment.close()
         del self._hands[name]
-        self._remove(self._folder / name)
+        claims.remove(self._folder / name)
         hand.claim.release()
         _log.info("journal done writer=%d state=%s rows=%d", hand.shipment.identity.writer, hand.end.state if hand.end else "crashed", hand.shipment.ack.rows)
 
@@ -240,18 +229,6 @@ class Agent:
         hand.claim.release()
         del self._hands[name]
         self.broken.add(name)
-
-    def _remove(self, folder: Path) -> None:
-        """Removes a journal; under another name first, so that none that is half removed is ever taken up."""
-        with contextlib.suppress(OSError):
-            gone = folder.with_name(GONE + folder.name)
-            folder.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
-
-    def _sweep(self) -> None:
-        """Removes what an agent that was killed had begun to remove."""
-        for path in self._folder.glob(f"{GONE}*"):
-            shutil.rmtree(path, ignore_errors=True)
 
     # ---- hardware ----------------------------------------------------------------------------------------------------------------------
 

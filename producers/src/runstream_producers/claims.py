@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CLAIM_NAME = "shipper.lock"
+GONE = ".gone-"  # What the names of journals begin with that are done and being removed.
 
 
 class Claim:
@@ -53,3 +55,17 @@ def claim(folder: Path) -> Claim | None:
         if not mine:
             os.close(descriptor)
     return Claim(descriptor) if mine else None
+
+
+def remove(folder: Path) -> None:
+    """Removes a journal; under another name first, so that none that is half removed is ever taken up."""
+    with contextlib.suppress(OSError):
+        gone = folder.with_name(GONE + folder.name)
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(base: Path) -> None:
+    """Removes what a shipper that was killed had begun to remove."""
+    for path in base.glob(f"{GONE}*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runstream_producers.journal import format as fmt
+    from runstream_producers.kafka import Sender
     from runstream_producers.shipper import Shipment
     from runstream_schemas import records as rec
 
@@ -46,3 +47,13 @@ def last_sign_ms(folder: Path, started_ms: int) -> int:
         if times:
             return max(started_ms, int(max(times) * 1000))
     return started_ms
+
+
+def publish_schemas(sender: Sender, topic_prefix: str) -> None:
+    """Puts every schema under its id on the schema topic before a record uses it."""
+    from runstream_schemas import records, wire
+    from runstream_schemas.catalogue import bundled
+
+    for one in bundled().entries():
+        record = records.Schema(schema_id=one.schema_id, name=one.name, version=one.version, schema=one.text)
+        sender.send(f"{topic_prefix}.schema", str(one.schema_id).encode(), wire.encode(record), lambda _failure: None)
