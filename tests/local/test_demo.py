@@ -140,7 +140,8 @@ def test_agents_below_a_folder_are_ended(tmp_path: Path) -> None:
     end_agents(tmp_path, timeout_s=1.0)
     folder = tmp_path / "v1-abc"
     folder.mkdir()
-    code = "import sys, time; from pathlib import Path; from runstream_producers.agent import take_lock; assert take_lock(Path(sys.argv[1])) is not None; print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from runstream_producers.agent import take_lock; "
+    code += "assert take_lock(Path(sys.argv[1])) is not None; print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
