@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runstream import _ends
-from runstream._run import live_runs
+from runstream._run import held_signals, live_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +192,24 @@ def _caught_in_c(number: int) -> bool:
         return False
 
 
+def _held(number: int) -> bool:
+    """Whether a journal is just being ended; the signal is then sent again once it is, or the run would end without a word."""
+    if not any(run.closing for run in live_runs()):
+        return False
+    held_signals.append(number)
+    if any(run.closing for run in live_runs()):
+        return True
+    return not _taken_back(number)  # Another thread has ended it meanwhile.
+
+
+def _taken_back(number: int) -> bool:
+    try:
+        held_signals.remove(number)
+    except ValueError:
+        return False
+    return True
+
+
 def _handler(below: Callable[[int, FrameType | None], Any] | int | signal.Handlers | None) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
         _Stuck.handled[number].set()
@@ -199,8 +217,8 @@ def _handler(below: Callable[[int, FrameType | None], Any] | int | signal.Handle
             run.note(_ends.of_signal(number))
         if callable(below):
             below(number, frame)
-        elif signal.getsignal(number) is handle:
-            finish_all(SIGNAL_TIMEOUT_S)
+        elif signal.getsignal(number) is handle and not _held(number):
+            finish_all(0.0 if _Child.pid == os.getpid() else SIGNAL_TIMEOUT_S, quiet=True)
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

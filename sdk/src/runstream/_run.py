@@ -40,6 +40,7 @@ _OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
 _RUN_TEXTS = frozenset({"name", "owner", "namespace", "external_id", "framework", "task", "notes"})
 # Held here until it is finished, so that a run whose variable went out of scope ends well all the same; kept when the module is reloaded.
 _live: set[Run] = globals().get("_live") or set()
+held_signals: list[int] = []  # Signals that came while a journal was being ended.
 
 
 class _Rows(Protocol):
@@ -110,6 +111,7 @@ class Run:
         self._rows: _Rows = rows or NoRows()
         self._report = report
         self._ending: _ends.Ending | None = None
+        self.closing = False  # Its journal is being ended: a signal that would end the process meanwhile is held until that is done.
         self._finished: Finished | None = None
         self._watch: Watch | None = None
         self._ack: mmap.mmap | None = None
@@ -326,7 +328,13 @@ class Run:
     def close_journal(self, deadline: float) -> None:  # noqa: ARG002 - rows that wait for a device will
         """Ends the journal with what has been noted; from here on nothing is recorded, and the rest is shipping."""
         ending = self._ending or _ends.FINISHED
-        self._rows.close(ending.state, ending.reason)
+        self.closing = True
+        try:
+            self._rows.close(ending.state, ending.reason)
+        finally:
+            self.closing = False
+            while held_signals:
+                os.kill(os.getpid(), held_signals.pop())
 
     def finish(self, timeout: float = 30.0) -> Finished:
         """Ends this process's part and waits, at most `timeout` seconds, until everything is acknowledged. Never raises; what is left is shipped by the agent, or
