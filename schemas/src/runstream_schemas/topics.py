@@ -117,7 +117,7 @@ TOPICS: dict[Name, Topic] = {
             1,
             FOREVER_MS,
             False,
-            ("sinks", "processors"),
+            ("sinks",),
             ("sinks",),
             "records that could not be stored",
         ),
