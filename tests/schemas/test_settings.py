@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,17 @@ def write_file(home: Path, text: str) -> None:
     (home / "config.toml").write_text(text)
 
 
-def write_stack(home: Path, supervisor: object = None, **settings: Any) -> None:
-    """Writes what an embedded stack leaves in its home folder; this process stands for its supervisor."""
-    (home / "stack.json").write_text(json.dumps({"supervisor": supervisor or os.getpid(), "settings": settings}))
+def write_stack(home: Path, **settings: Any) -> None:
+    """Writes what an embedded stack leaves in its home folder; this process is alive, as one may be that has a dead supervisor's pid."""
+    (home / "stack.json").write_text(json.dumps({"supervisor": os.getpid(), "settings": settings}))
+
+
+@contextmanager
+def supervised(home: Path) -> Generator[None]:
+    """Holds the lock of the home folder as a supervisor does."""
+    with (home / "supervisor.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def refusal(arguments: dict[str, object] | None, environ: dict[str, str]) -> str:
@@ -49,9 +60,10 @@ def test_the_order(tmp_path: Path) -> None:
     assert load({"kafka": None}, environ).kafka == "environment:1"
     assert load({}, env(tmp_path)).kafka == "file:1"
     (tmp_path / "config.toml").unlink()
-    assert load({}, env(tmp_path)).kafka == "stack:1"
-    (tmp_path / "stack.json").unlink()
-    assert load({}, env(tmp_path)).kafka == "127.0.0.1:9092"
+    with supervised(tmp_path):
+        assert load({}, env(tmp_path)).kafka == "stack:1"
+        (tmp_path / "stack.json").unlink()
+        assert load({}, env(tmp_path)).kafka == "127.0.0.1:9092"
 
 
 def test_an_empty_variable_says_nothing(tmp_path: Path) -> None:
@@ -64,15 +76,29 @@ def test_an_empty_variable_says_nothing(tmp_path: Path) -> None:
 def test_a_broken_stack_file_is_no_stack(tmp_path: Path, broken: str) -> None:
     """A half-written or foreign stack.json counts as no stack."""
     (tmp_path / "stack.json").write_text(broken)
-    assert load({}, env(tmp_path)).kafka == "127.0.0.1:9092"
+    with supervised(tmp_path):
+        assert load({}, env(tmp_path)).kafka == "127.0.0.1:9092"
 
 
 def test_a_dead_stack_does_not_count(tmp_path: Path) -> None:
-    """Addresses of a stack whose supervisor is gone are not used."""
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait(timeout=30)
-    write_stack(tmp_path, child.pid, kafka="stack:1")
+    """Addresses of a stack whose supervisor was killed hard are not used, even where its pid has become another process's."""
+    write_stack(tmp_path, kafka="stack:1")
     assert load({}, env(tmp_path)).kafka == "127.0.0.1:9092"
+    with supervised(tmp_path):
+        assert load({}, env(tmp_path)).kafka == "stack:1"
+    assert load({}, env(tmp_path)).kafka == "127.0.0.1:9092"
+
+
+def test_looking_for_a_stack_keeps_nobody_from_its_lock(tmp_path: Path) -> None:
+    """Once the settings are loaded the lock is free, and the folder is as it was."""
+    with supervised(tmp_path):
+        load({}, env(tmp_path))
+    load({}, env(tmp_path))
+    with supervised(tmp_path):
+        pass
+    (tmp_path / "supervisor.lock").unlink()
+    load({}, env(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_named_file_is_read_instead(tmp_path: Path) -> None:
@@ -83,7 +109,9 @@ def test_a_named_file_is_read_instead(tmp_path: Path) -> None:
     write_file(tmp_path, "no TOML at all")
     named = tmp_path / "mine.toml"
     named.write_text(f'linger_ms = 7\nhome = "{other}"\nkafka_options = {{ "security.protocol" = "SSL" }}')
-    for settings in (load({"config": named}, {}), load({}, {"RUNSTREAM_CONFIG": str(named)})):
+    with supervised(other):
+        found = (load({"config": named}, {}), load({}, {"RUNSTREAM_CONFIG": str(named)}))
+    for settings in found:
         assert (settings.linger_ms, settings.home, settings.clickhouse_url) == (7, other, "http://stack:1")
         assert settings.kafka_options == {"security.protocol": "SSL"}
 
@@ -92,6 +120,15 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
     """A settings file that was asked for and is missing is said, not passed over."""
     assert "config" in refusal({"config": tmp_path / "none.toml"}, env(tmp_path))
     assert "RUNSTREAM_CONFIG" in refusal({}, env(tmp_path, config=str(tmp_path / "none.toml")))
+
+
+def test_a_home_that_is_a_file_is_said_to_be_no_folder(tmp_path: Path) -> None:
+    """A home folder, or a settings file's folder, that is a file is named as such, and not as TOML."""
+    (tmp_path / "file").touch()
+    assert refusal({}, env(tmp_path / "file")) == f"setting 'home' (RUNSTREAM_HOME) does not fit: {tmp_path / 'file'} is no folder"
+    assert (
+        refusal({}, env(tmp_path, config=str(tmp_path / "file" / "x"))) == f"setting 'config' (RUNSTREAM_CONFIG) does not fit: {tmp_path / 'file'} is no folder"
+    )
 
 
 @pytest.mark.parametrize("raw", [b"kafka = ", b"\xff\xfe", b"[["])
@@ -228,3 +265,30 @@ def test_every_setting_has_a_meaning() -> None:
     for name, setting in Settings.model_fields.items():
         assert setting.description, name
         assert "\n" not in setting.description
+
+
+@pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if any(hasattr(one, "pattern") for one in field.metadata)])
+def test_a_pattern_is_said_in_words(tmp_path: Path, name: str) -> None:
+    """What does not match a pattern is told what was expected in words, without the expression, and without a library's traceback behind it."""
+    with pytest.raises(SettingsError) as caught:
+        load({}, env(tmp_path, **{name: "?!"}))
+    text = str(caught.value)
+    assert "does not fit: expected " in text
+    assert "pattern" not in text
+    assert ("?!" in text) == (name not in ("clickhouse_url", "webhook"))
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_an_address_is_told_how_it_begins(tmp_path: Path) -> None:
+    """The sentence for an address names both beginnings."""
+    assert refusal({}, env(tmp_path, webhook="hooks.example")).endswith("does not fit: expected an address that begins with http:// or https://")
+
+
+def test_wrong_settings_show_no_library(tmp_path: Path) -> None:
+    """Training that ends on wrong settings shows our sentence and nothing of the library that checked."""
+    code = "import runstream; runstream.init(project='p')"
+    done = subprocess.run([sys.executable, "-c", code], env=env(tmp_path, linger_ms="soon"), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "SettingsError: RUNSTREAM_LINGER_MS" in done.stderr
+    assert "pydantic" not in done.stderr

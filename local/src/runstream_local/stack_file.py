@@ -1,7 +1,7 @@
 """Owns the files by which a running stack is known in its data folder: `supervisor.lock`, held as long as it runs, and `stack.json`, what it is.
 
-The lock is the truth: a supervisor killed hard leaves a stack.json behind, but no lock. `runstream_schemas.settings` reads `settings` and
-`supervisor` of stack.json, so that commands and training on this machine find the stack by its folder.
+The lock is the truth: a supervisor killed hard leaves a stack.json behind, but no lock. `runstream_schemas.settings` asks for the lock
+too and reads `settings` of stack.json, so that commands and training on this machine find the stack by its folder.
 """
 
 from __future__ import annotations

@@ -202,6 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     except BlockingIOError:
         _say(f"another supervisor runs on {data}")
         return BUSY
+    remove_stack(data)  # what one that was killed hard has left says nothing of this one
     settings = dict(str(one).split("=", 1) for one in arguments.setting)
     supervisor = Supervisor(parts, data=data, settings=settings)
     wake_fd = _wake_on_signals(supervisor)

@@ -7,6 +7,7 @@ embedded stack that runs on the home folder (its `stack.json`), default. `load` 
 from __future__ import annotations
 
 import difflib
+import fcntl
 import json
 import os
 import tomllib
@@ -25,6 +26,15 @@ PREFIX = "RUNSTREAM_"
 _ENVIRONMENT = "environment"
 # May carry passwords and tokens: neither printed with the settings nor repeated in an error.
 _SECRET = frozenset({"kafka_options", "clickhouse_url", "webhook", "notify"})
+_ADDRESS = "an address that begins with http:// or https://"
+# What a setting with a pattern expects, in words: an expression would tell people little.
+_EXPECTED = {
+    "topic_prefix": "1 to 80 letters, digits, dots, underscores and dashes",
+    "clickhouse_url": _ADDRESS,
+    "clickhouse_database": "a name of at most 63 letters, digits and underscores that begins with no digit",
+    "preemption_signals": "some of SIGUSR1 and SIGUSR2, separated by spaces",
+    "webhook": _ADDRESS,
+}
 
 
 class SettingsError(SchemasError):
@@ -125,9 +135,10 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
         name = str(first["loc"][0])
         shown = _name_at(name, places.get(name, "default"))
         meaning = Settings.model_fields[name].description
+        wrong = f"expected {_EXPECTED[name]}" if first["type"] == "string_pattern_mismatch" else first["msg"]
         got = "" if name in _SECRET else f", got {first['input']!r}"
-        # The cause would show a secret's value in a traceback.
-        raise SettingsError(f"{shown} ({meaning}) does not fit: {first['msg']}{got}") from (None if name in _SECRET else error)
+        # The sentence says it all; the cause would show people the insides of a library, and a secret's value.
+        raise SettingsError(f"{shown} ({meaning}) does not fit: {wrong}{got}") from None
 
 
 def origin_of(name: str, environ: Mapping[str, str] | None = None) -> str:
@@ -218,6 +229,9 @@ def _file(path: Path, *, required: bool) -> dict[str, object]:
         if required:
             raise SettingsError(f"setting 'config' ({PREFIX}CONFIG) names a settings file that is not there: {path}") from None
         return {}
+    except NotADirectoryError:
+        name = "config" if required else "home"
+        raise SettingsError(f"setting {name!r} ({PREFIX}{name.upper()}) does not fit: {path.parent} is no folder") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"the settings file {path} cannot be read as TOML: {error}") from error
 
@@ -225,8 +239,22 @@ def _file(path: Path, *, required: bool) -> dict[str, object]:
 def _stack(home: Path) -> dict[str, object]:
     """Addresses of the embedded stack that runs on the home folder; nothing where none runs."""
     try:
+        if not _is_supervised(home):
+            return {}
         stack = cast("dict[str, Any]", json.loads((home / "stack.json").read_text(encoding="utf-8")))
-        os.kill(int(stack["supervisor"]), 0)
         return dict(stack["settings"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _is_supervised(home: Path) -> bool:
+    """Whether a supervisor holds the lock of the home folder, which is the truth: a pid may long be another process's.
+
+    Asking never waits, and holds the lock, shared, for a moment only; a supervisor that comes at that moment tries again.
+    """
+    with (home / "supervisor.lock").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
