@@ -43,7 +43,12 @@ def launch(environ: dict[str, str], launcher: str = "4711@1.5") -> Launch:
         ({**SLURM, "SLURM_STEP_ID": "", "SLURM_PROCID": "0"}, (0, 0, 1, "node7", False, "", False)),
         ({**SLURM, "SLURM_STEP_ID": str(0xFFFF_FFFA), "SLURM_PROCID": "0"}, (0, 0, 1, "node7", False, "", False)),
         (MPI, (2, 2, 4, "host", False, "", True)),
+        (MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, (2, 2, 4, "host", True, "", False)),
+        (MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, (2, 2, 4, "host", False, "", True)),
         ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, (1, 1, 2, "host", False, "", True)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}, (1, 1, 2, "host", True, "", False)),
+        ({"MV2_COMM_WORLD_RANK": "3", "MV2_COMM_WORLD_LOCAL_RANK": "1", "MV2_COMM_WORLD_SIZE": "4"}, (3, 1, 4, "host", False, "", True)),
+        ({"PALS_RANKID": "3", "PALS_LOCAL_RANKID": "1", "PMI_SIZE": "4"}, (3, 1, 4, "host", False, "", True)),
         # Under mpirun, Slurm's numbers are those of mpirun's own daemon on the node.
         (MPI | SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, (2, 2, 4, "node7", True, "slurm-77-0-0", False)),
         ({**SLURM, "SLURM_STEP_ID": "", **TORCH}, (3, 1, 4, "node7", True, "slurm-77-0-0", False)),
@@ -87,3 +92,21 @@ def test_a_restart_is_another_attempt() -> None:
     """Attempt keys tell the restarts of a job apart, and are the same on all its ranks."""
     requeued = SLURM | {"SLURM_RESTART_COUNT": "1"}
     assert launch(SLURM).attempt != launch(requeued).attempt == launch(requeued | {"SLURM_PROCID": "0"}).attempt
+
+
+def test_workers_of_ray_meet_by_training() -> None:
+    """Workers of one training in a job of Ray share a run; trainings of one job, other jobs and other sessions have others; where Ray does not say, ranks are told."""
+
+    def ray(session: str, port: str, rank: str = "0") -> Launch:
+        environ = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "node0", "MASTER_PORT": port}
+        return launch_of(environ, "host", lambda: "4711@1.5", lambda: session)
+
+    assert ray("s1/01", "7000").run_id == ray("s1/01", "7000", "1").run_id != ""
+    assert len({ray("s1/01", "7000").run_id, ray("s1/01", "7001").run_id, ray("s2/01", "7000").run_id, ray("s1/02", "7000").run_id}) == 4
+    assert ray("", "7000").needs_run_id
+
+
+def test_two_runs_of_mpirun_are_two() -> None:
+    """On one node the start of mpirun tells two of its jobs apart."""
+    environ = MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}
+    assert launch(environ, "1@1").run_id == launch(environ | {"OMPI_COMM_WORLD_RANK": "0"}, "1@1").run_id != launch(environ, "1@2").run_id

@@ -25,6 +25,7 @@ from runstream_schemas.settings import Settings, load
 
 # What children find of their parent's run; no setting, so that a program started by a script with a run does not join it unasked.
 PARENT = "_RUNSTREAM_PARENT"
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "env", "numactl", "taskset"})
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +69,7 @@ def init(
         kafka: Kafka bootstrap servers; else `RUNSTREAM_KAFKA`, the settings file, or the embedded stack that runs here.
 
     Returns:
-        The run, whose `id` is: the UUIDv5 of project and `id` or `external_id`; else `RUNSTREAM_RUN_ID`; else what the launcher (torchrun, Slurm) makes unique; else new.
+        The run, whose `id` is: the UUIDv5 of project and `id` or `external_id`; else `RUNSTREAM_RUN_ID`; else what the launcher (torchrun, Slurm, mpirun, Ray) makes unique; else new.
 
     Raises:
         SettingsError: a setting is wrong. Nothing else: where no journal can be written there is one warning, and the run records nothing.
@@ -81,7 +82,7 @@ def init(
     settings = load(given)
     report = Reporter(strict=settings.strict)
     project = str(project)
-    launch = launch_of(os.environ, socket.gethostname(), _launcher)
+    launch = launch_of(os.environ, socket.gethostname(), _launcher, _ray_job)
     run = _begin(_run_id(project, id or external_id, settings, launch, report), project, settings, launch, report)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
     run.change(name=name, metadata=metadata, **said)
@@ -116,7 +117,7 @@ def attach() -> Run:
         run_id, project, given = ids.new_uuid(), "", {"mode": "disabled"}
     settings = load(given)
     report = Reporter(strict=settings.strict)
-    run = _begin(run_id, project, settings, launch_of(os.environ, socket.gethostname(), _launcher), report)
+    run = _begin(run_id, project, settings, launch_of(os.environ, socket.gethostname(), _launcher, _ray_job), report)
     hold(run)
     return run
 
@@ -205,11 +206,24 @@ def _journal(settings: Settings, make_identity: Callable[[], Identity], report: 
 
 
 def _launcher() -> str:
-    """Names the parent process by its id and start, the same for all its children."""
+    """Names the process that launched this one by its id and start, the same for all that it launched; shells in between are none."""
     import psutil
 
-    parent = os.getppid()
     try:
-        return f"{parent}@{psutil.Process(parent).create_time()}"
+        parent = psutil.Process(os.getppid())
+        while parent.name() in _SHELLS and (above := parent.parent()) is not None and above.pid > 1:
+            parent = above
+        return f"{parent.pid}@{parent.create_time()}"
     except psutil.Error:
-        return str(parent)
+        return str(os.getppid())
+
+
+def _ray_job() -> str:
+    """Names the session and job of Ray, if this process is a worker of one. Ray is asked where it is loaded, never loaded; its session has no public name."""
+    ray: Any = sys.modules.get("ray")
+    try:
+        if ray is None or not ray.is_initialized():
+            return ""
+        return f"{ray._private.worker._global_node.session_name}/{ray.get_runtime_context().get_job_id()}"
+    except Exception:  # noqa: BLE001 - whatever another version of Ray makes of it: then its workers are told to set an id
+        return ""

@@ -1,7 +1,7 @@
 """Who this process is among the ranks of a job, by the environment that launchers set. Pure.
 
-torchrun, Slurm, MPI and plain variables are known. Ranks share a run through `RUNSTREAM_RUN_ID`, or through a launcher's id that is truly unique; where there is none,
-a job of several processes is told to set it.
+torchrun, Slurm, MPI (OpenMPI, MPICH and Intel's, MVAPICH, PALS), Ray and plain variables are known. Ranks share a run through `RUNSTREAM_RUN_ID`, or through a launcher's id
+that is truly unique; where there is none, a job of several processes is told to set it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 # Slurm last: under mpirun its variables tell of the step that started mpirun's own daemons. In a batch script without srun they tell of no rank at all.
-_RANK = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
-_LOCAL_RANK = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
-_WORLD_SIZE = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+_RANK = ("RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PALS_RANKID", "PMIX_RANK", "PMI_RANK")
+_LOCAL_RANK = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID", "MPI_LOCALRANKID")
+_WORLD_SIZE = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMI_SIZE")
+_MPI_LOCAL_SIZE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 _SLURM = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
 # Slurm's numbers of steps that are no tasks of srun: the batch script, an interactive shell, and so on. Several trainings may run in one of them, one after the other.
 _STEPS_SPECIAL = 0xFFFF_FFF0
@@ -40,13 +41,20 @@ class Launch:
         return self.world_size > 1 and not self.run_id
 
 
-def launch_of(environ: Mapping[str, str], host: str, launcher: Callable[[], str]) -> Launch:
-    """The place of a process with this environment; `launcher` gives a text that names the parent process's start, the same for all its children."""
+def launch_of(environ: Mapping[str, str], host: str, launcher: Callable[[], str], ray_job: Callable[[], str] = str) -> Launch:
+    """The place of a process with this environment.
+
+    Args:
+        environ: its environment.
+        host: the name of its machine.
+        launcher: gives a text that names the start of the process that launched this one, the same for all that it launched.
+        ray_job: gives a text that names the session and job of Ray that this process is a worker of, empty where it is none.
+    """
     by_srun = _step(environ) != ""
     rank_name, local_name, size_name = ((name,) if by_srun else () for name in _SLURM)
     rank = _number(environ, (*_RANK, *rank_name), 0)
     world_size = _number(environ, (*_WORLD_SIZE, *size_name), 1)
-    run_id, attempt = _job(environ, launcher, world_size)
+    run_id, attempt = _job(environ, launcher, ray_job, world_size)
     return Launch(rank, _number(environ, (*_LOCAL_RANK, *local_name), 0), world_size, environ.get("SLURMD_NODENAME") or host, run_id, attempt)
 
 
@@ -64,7 +72,7 @@ def _number(environ: Mapping[str, str], names: tuple[str, ...], default: int) ->
     return default
 
 
-def _job(environ: Mapping[str, str], launcher: Callable[[], str], world_size: int) -> tuple[str, str]:
+def _job(environ: Mapping[str, str], launcher: Callable[[], str], ray_job: Callable[[], str], world_size: int) -> tuple[str, str]:
     """Run id and attempt key by the launcher; empty where it gives none that is safe."""
     elastic = environ.get("TORCHELASTIC_RUN_ID")
     if elastic is not None:
@@ -85,4 +93,9 @@ def _job(environ: Mapping[str, str], launcher: Callable[[], str], world_size: in
         unique = (environ.get("SLURM_CLUSTER_NAME", ""), array if task else job, step, task, *meeting)
         restarts = (environ.get("SLURM_RESTART_COUNT") or "0", environ.get("TORCHELASTIC_RESTART_COUNT") or "0")
         return named_uuid("slurm", *unique), f"slurm-{job}-{'-'.join(restarts)}"
+    if world_size > 1 and environ.get("MASTER_PORT") and (ray := ray_job()):
+        # A job may hold many trainings, one after the other or at once: the workers of one have the address in common at which they meet.
+        return named_uuid("ray", ray, environ.get("MASTER_ADDR", ""), environ["MASTER_PORT"]), ""
+    if world_size > 1 and _number(environ, _MPI_LOCAL_SIZE, 0) == world_size:
+        return named_uuid("mpi", launcher()), ""  # All on this node. On several, an mpirun names itself by a process id, which comes again.
     return "", ""
