@@ -408,7 +408,7 @@ def test_strict_mode_raises(tmp_path: Path) -> None:
 )
 def test_flatten_takes_anything_apart(value: Any) -> None:
     """Each leaf is a number under its name or refused under it, and no name is both."""
-    flat, refused = val.flatten({"x": value})
+    flat, refused, _ = val.flatten({"x": value})
     assert not set(flat) & set(refused)
     assert all(type(number) is float for number in flat.values())
     for number in (value,):

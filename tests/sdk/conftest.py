@@ -43,6 +43,10 @@ class Offline:
         """The metric rows."""
         return read_back(*self.journal(run))
 
+    def rows_at(self, folder: Path) -> list[Logged]:
+        """The metric rows of another process's journal."""
+        return read_back(folder, fmt.Identity.from_json((folder / "writer.json").read_text()).writer)
+
     def folders(self) -> list[Path]:
         """The folders of all journals."""
         return sorted((self.place.journals / "offline").glob("w-*"))

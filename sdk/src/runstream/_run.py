@@ -52,6 +52,7 @@ class _Rows(Protocol):
 
     def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None: ...
     def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None: ...
+    def wait_for_devices(self, deadline: float) -> None: ...
     def close(self, state: str, reason: str) -> None: ...
     def after_fork(self) -> None: ...
 
@@ -68,6 +69,9 @@ class NoRows:
         """Does nothing."""
 
     def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def wait_for_devices(self, deadline: float) -> None:
         """Does nothing."""
 
     def close(self, state: str, reason: str) -> None:
@@ -325,8 +329,9 @@ class Run:
         if self._ending is None:
             self._ending = ending
 
-    def close_journal(self, deadline: float) -> None:  # noqa: ARG002 - rows that wait for a device will
-        """Ends the journal with what has been noted; from here on nothing is recorded, and the rest is shipping."""
+    def close_journal(self, deadline: float) -> None:
+        """Ends the journal with what has been noted, once rows that wait for a device are read, at `deadline` at the latest; from here on nothing is recorded."""
+        self._rows.wait_for_devices(deadline)
         ending = self._ending or _ends.FINISHED
         self.closing = True
         try:

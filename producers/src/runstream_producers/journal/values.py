@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
 
 _STEP_LIMIT = 1 << 63
@@ -24,22 +25,32 @@ _DEPTH_MAX = 32
 _NO_NUMBERS = (str, bytes, bytearray, complex)
 
 
-def flatten(data: Mapping[Any, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Names and numbers of a log call, and by name why others were refused. Raises what the user's mapping raises."""
+def flatten(
+    data: Mapping[Any, Any], reader_of: Callable[[Any], Callable[[], Any] | None] | None = None
+) -> tuple[dict[str, float], dict[str, str], dict[str, Callable[[], Any]]]:
+    """Names and numbers of a log call, by name why others were refused, and by name how to read those that take waiting, which are NaN among the numbers.
+
+    `reader_of` tells which values these are. Raises what the user's mapping raises.
+    """
     found: list[tuple[str, Any, str]] = []
     _flatten_into(found, "", data, 0)
     flat: dict[str, float] = {}
     refused: dict[str, str] = {}
+    readers: dict[str, Callable[[], Any]] = {}
     for name, value, why in found:
-        number = None if why else number_of(value)
+        reader = None if reader_of is None or why or type(value) is float else reader_of(value)
+        number = None if why else number_of(value) if reader is None else math.nan
         if name in flat or name in refused:
             flat.pop(name, None)
+            readers.pop(name, None)
             refused[name] = "two names of this call come to it, and neither value can be told to be the right one"
         elif number is None:
             refused[name] = why or f"expected a number, got {told(value)}"
         else:
             flat[name] = number
-    return flat, refused
+            if reader is not None:
+                readers[name] = reader
+    return flat, refused, readers
 
 
 def _flatten_into(found: list[tuple[str, Any, str]], prefix: str, data: Mapping[Any, Any], depth: int) -> None:
@@ -114,7 +125,7 @@ def number_of(value: Any) -> float | None:
             # One element is a number however many axes it has; more is no number, and numpy's moments and spans are none though they count nanoseconds.
             if math.prod(shape) != 1 or getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
                 return None
-            value = value.item()
+            value = value.item() if hasattr(value, "item") else value.numpy().item()  # tensorflow's have the latter alone.
             if isinstance(value, _NO_NUMBERS):
                 return None
         return float(value)

@@ -16,9 +16,10 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from runstream_producers.errors import JournalError
+from runstream_producers.journal import devices, plans
 from runstream_producers.journal import format as fmt
-from runstream_producers.journal import plans
 from runstream_producers.journal import values as val
+from runstream_producers.journal.late import LateRow, LateRows
 from runstream_producers.journal.reader import row_at
 from runstream_producers.journal.segments import Folder
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
@@ -69,6 +70,7 @@ class JournalWriter:
         self._inside = False
         self._deferred: list[Callable[[], None]] = []
         self._draining = False
+        self._late: LateRows | None = None
         self._scopes: dict[tuple[str, str], plans.Scope] = {}
         self._plain = self._scope("", "")
         self.seq: int = 0
@@ -180,16 +182,14 @@ class JournalWriter:
             self._report("closed", "log was called after finish: nothing is recorded any more")
             return
         try:
-            flat, refused = val.flatten(data)
+            flat, refused, readers = val.flatten(data, devices.reader_of)
             scope = self._scope(context, subject)
         except Exception as error:
             if val.from_signal(error):
                 raise
             self._report("call", f"a call of log was not recorded: expected a mapping of names to numbers, got {val.told(data)} ({type(error).__name__})")
             return
-        for key, why in refused.items():
-            self._drop("bad_value", 1)
-            self._report(f"value:{key}", f"value of {key!r} was not logged: {why}; the rest of the call was kept")
+        self._refuse(refused)
         if not flat:
             return
         number = scope.next_step if step is None else val.step_of(step)
@@ -200,6 +200,11 @@ class JournalWriter:
         if when is None:
             self._report("time", f"time must be seconds since 1970 or a datetime, got {val.shown(time)}: the row was kept with the time of the call")
             when = _now()
+        if readers:
+            self._put_late(LateRow(flat, readers, number, when, scope.context, scope.subject), scope, tuple(data))
+            if step is None:
+                scope.next_step = number + 1
+            return
         plan = self._plan(scope, tuple(flat), data)
         if plan is None:
             return
@@ -211,6 +216,44 @@ class JournalWriter:
         self.seq += 1
         if step is None:
             scope.next_step = number + 1
+
+    def _refuse(self, refused: Mapping[str, str]) -> None:
+        for key, why in refused.items():
+            self._drop("bad_value", 1)
+            self._report(f"value:{key}", f"value of {key!r} was not logged: {why}; the rest of the call was kept")
+
+    def _put_late(self, row: LateRow, scope: plans.Scope, keys: tuple[str, ...]) -> None:
+        """Hands a row over that takes waiting for a device; it gets its seq when it is written."""
+        plan = scope.plans.get(keys)
+        if plan is not None and plan[0]:
+            scope.plans[keys] = (False, *plan[1:])  # Or the next call would add up these values to see what they are, on their device.
+        if self._late is None:
+            self._late = LateRows(self._write_late)
+        if not self._late.put(row):
+            self._drop_row("device_queue_full", len(row.values))
+            self._report("device_queue_full", "more rows wait to be read from a device than are kept: new ones are dropped and counted until there is room")
+
+    def _write_late(self, row: LateRow, found: dict[str, Any]) -> None:
+        """Writes a row whose values have been read, in the thread that read them."""
+        refused: dict[str, str] = {}
+        for name, value in found.items():
+            number = None if isinstance(value, Exception) else val.number_of(value)
+            if number is None:
+                del row.values[name]
+                refused[name] = f"it could not be read from its device ({val.shown(value)})"
+            else:
+                row.values[name] = number
+        with self._lock:
+            if self._late is None or not self._late.claim(row):
+                return
+            self._refuse(refused)
+            if row.values:
+                self.log(row.values, row.step, time=row.time_s, context=row.context, subject=row.subject)
+
+    def wait_for_devices(self, deadline: float) -> None:
+        """Waits until the rows that were handed over have been read and written, at most until `deadline` of the monotonic clock."""
+        if self._late is not None:
+            self._late.wait(deadline)
 
     def _plan(self, scope: plans.Scope, keys: tuple[str, ...], data: Mapping[Any, Any]) -> plans.Plan | None:
         """The plan of a key set, defined in this segment, with room for one of its rows; None where there is none to be had, and the row is dropped and counted."""
@@ -372,6 +415,7 @@ class JournalWriter:
         self._drops_told = True
         for scope in self._scopes.values():
             scope.plans.clear()
+        self._late = None  # The rows that wait for a device are the parent's.
         self.folder.forget()
 
     def _begin_in_child(self) -> bool:
@@ -449,6 +493,8 @@ class JournalWriter:
                 return
             if self._inside:
                 self._leave_interrupted()
+            for row in () if self._late is None else self._late.give_up():
+                self._drop_row("device_not_read", len(row.values))
             # What is dropped here was told when it was; a writer that cannot say so here says it in its end.
             self._write_drops()
             self._closed = True

@@ -1,0 +1,100 @@
+"""Rows whose values have to be read from a device first: a bounded queue, and the thread that waits for the device so that training does not.
+
+A row keeps the step and time of its call, and gets its seq when it is written. What is not read yet dies with the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time as clock
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger("runstream")
+
+# Rows that may wait: with 20 small copies each some 10 MB on the device, and at one row a step of 50 ms half a minute of a device that does not answer.
+ROWS_MAX = 1024
+_POLL_S = 0.002
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LateRow:
+    """A row with places to fill: `values` in their order, and for some of their names how to read them. `time_s` is epoch seconds."""
+
+    values: dict[str, float]
+    readers: dict[str, Callable[[], Any]]
+    step: int
+    time_s: float
+    context: str
+    subject: str
+
+
+class LateRows:
+    """Rows on their way through the thread; `write` gets each with what was read: numbers, or the exceptions that reading raised."""
+
+    def __init__(self, write: Callable[[LateRow, dict[str, Any]], None]) -> None:
+        self._write = write
+        self._rows: deque[LateRow] = deque()
+        self._more = threading.Semaphore(0)
+        self._thread: threading.Thread | None = None
+
+    def put(self, row: LateRow) -> bool:
+        """Takes a row; False where too many wait already, or no thread is to be had."""
+        if len(self._rows) >= ROWS_MAX:
+            return False
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="runstream-device", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+        self._rows.append(row)
+        self._more.release()
+        return True
+
+    def claim(self, row: LateRow) -> bool:
+        """Takes a row out for writing; False where it has been given up. Called with the journal's lock, as `give_up` is, so that a row is either written or counted."""
+        if self._rows and self._rows[0] is row:
+            self._rows.popleft()
+            return True
+        return False
+
+    def give_up(self) -> list[LateRow]:
+        """The rows that were not read in time; they are not written any more."""
+        left = list(self._rows)
+        self._rows.clear()
+        return left
+
+    def wait(self, deadline: float) -> None:
+        """Waits until every row is written, at most until `deadline` of the monotonic clock."""
+        while self._rows and clock.monotonic() < deadline:
+            clock.sleep(_POLL_S)
+
+    def _run(self) -> None:
+        while True:
+            self._more.acquire()
+            try:
+                row = self._rows[0]
+            except IndexError:
+                continue  # It was given up.
+            try:
+                self._write(row, _read(row))
+            except Exception as error:  # noqa: BLE001 - strict mode raises in the writer; here nobody would hear it
+                _log.warning("runstream: a row read from a device was not logged: %s", error)
+                self.claim(row)
+
+
+def _read(row: LateRow) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, read in row.readers.items():
+        try:
+            found[name] = read()
+        except Exception as error:  # noqa: BLE001 - the library's, such as a buffer that was donated meanwhile
+            found[name] = error
+    return found
