@@ -17,11 +17,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from runstream_local.ports import choose_port
 from runstream_local.stack import Stack
 from runstream_local.stack_file import is_locked, read_stack
 from tests.local.clickhouse_clients import post
 
-CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("RUNSTREAM_")}
+# Nothing of the user's own settings and stack: neither variables nor what lies in the usual home folder.
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("RUNSTREAM_")} | {"RUNSTREAM_HOME": "/nonexistent/runstream"}
 
 
 def runstream(*arguments: str, env: dict[str, str] | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -60,6 +62,8 @@ def wait_until_gone(folder: Path) -> None:
 
 def test_no_stack_is_said_by_each_command(tmp_path: Path) -> None:
     """Without a stack, status says so with 1, down with 0, and sql names the way to one with 2; nobody shows a traceback."""
+    # The usual address may answer: somebody may run a ClickHouse there.
+    (tmp_path / "config.toml").write_text(f'clickhouse_url = "http://127.0.0.1:{choose_port()}"\n')
     answers = [runstream(*words, "--data", str(tmp_path)) for words in (["status"], ["down"], ["sql", "SELECT 1"], ["runs"])]
     assert [answer.returncode for answer in answers] == [1, 0, 2, 2]
     assert all("no stack runs on" in answer.stdout for answer in answers[:2])
@@ -75,6 +79,9 @@ def test_no_stack_is_said_by_each_command(tmp_path: Path) -> None:
         (["--clickhouse", "http://127.0.0.1:1"], {}, "--clickhouse"),
         (["--clickhouse", "localhost:8123"], {}, "clickhouse_url"),
         ([], {"RUNSTREAM_KAFAK": "x"}, "RUNSTREAM_KAFKA"),
+        ([], {"RUNSTREAM_NOTIFY": "zzz://x"}, "RUNSTREAM_NOTIFY"),
+        (["--data", "/proc/x"], {}, "RUNSTREAM_HOME"),
+        (["--data", "/etc/passwd"], {}, "/etc/passwd is no folder"),
     ],
 )
 def test_wrong_settings_are_one_sentence(tmp_path: Path, arguments: list[str], env: dict[str, str], names: str) -> None:
@@ -84,6 +91,7 @@ def test_wrong_settings_are_one_sentence(tmp_path: Path, arguments: list[str], e
     assert len(answer.stderr.splitlines()) == 1
     assert names in answer.stderr
     assert not is_locked(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_network_names_the_way_round(tmp_path: Path) -> None:
@@ -93,6 +101,18 @@ def test_no_network_names_the_way_round(tmp_path: Path) -> None:
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert "connect to the network once, or point --kafka" in answer.stderr.splitlines()[-1]
+
+
+@pytest.mark.stack
+def test_a_part_that_refuses_its_settings_ends_up_with_2(tmp_path: Path) -> None:
+    """Where only the part itself can tell, its exit code 2 becomes that of `up`, with its last line as the reason; nothing of the stack stays."""
+    (tmp_path / "kafka").mkdir()
+    (tmp_path / "kafka" / "log").touch()
+    answer = runstream("up", "--detach", "--data", str(tmp_path))
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+    assert answer.stderr.startswith("runstream up: kafka did not start (exit code 2): Kafka's storage tool could not format")
+    wait_until_gone(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from runstream_local.errors import PartError, StackError
 from runstream_local.kafka import is_healthy
+from runstream_local.overview import rows, troubles
 from runstream_local.parts import Health, Part
+from runstream_local.ports import HOST, choose_port, is_free, recall, remember
 from runstream_local.stack import Stack, stop_stack
-from runstream_local.stack_file import Lock, is_locked
+from runstream_local.stack_file import Lock, PartRecord, StackRecord, is_locked, read_stack
+from runstream_local.supervision import Policy
+from runstream_local.supervisor import Supervisor
 from runstream_schemas import settings
 from tests.local.clickhouse_clients import post
 from tests.local.kafka_clients import make_topic, produce, read_all
@@ -135,6 +142,156 @@ def test_a_folder_holds_one_stack(tmp_path: Path) -> None:
         assert stack.record == before
 
 
+def test_a_part_that_failed_says_why(tmp_path: Path) -> None:
+    """What status shows of a part that was started again: how often, how it ended, and the last line of its log."""
+    with stack_of(tmp_path, sleeper("a", code="print('all is well')\nprint('opening the valve', flush=True)"), sleeper("b")) as stack:
+        wait_for(lambda: "valve" in (tmp_path / "logs" / "a.log").read_text())
+        stack.kill("a")
+        stack.wait_healthy(10)
+        record = stack.record
+        assert record is not None
+        found = troubles(rows(record, now=time.time(), memory={}))
+        assert found == ["a is healthy, restarted once; last failure: killed by SIGKILL; its log ended with: opening the valve"]
+
+
+@contextmanager
+def supervised(data: Path, part: Part, policy: Policy) -> Generator[None]:
+    """Supervises a part with a policy of one's own, from a thread, and stops it."""
+    supervisor = Supervisor([part], data=data, settings={}, policy=policy)
+    thread = threading.Thread(target=supervisor.run, kwargs={"wake_fds": [], "end_fd": None})
+    lock = Lock(data)
+    thread.start()
+    try:
+        yield
+    finally:
+        supervisor.request_stop()
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+        lock.release()
+
+
+@pytest.mark.parametrize("how", ["deaf", "stopped"])
+def test_a_worker_that_hangs_is_replaced(tmp_path: Path, how: str) -> None:
+    """A process whose main loop no longer turns is asked to end, killed when it does not, started again, counted, and said to have hung."""
+    ready = tmp_path / "run" / "w.ready"
+    ready.parent.mkdir()
+    code = f"import os, pathlib, signal, time\nready = pathlib.Path({str(ready)!r})\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    code += "ready.write_text('ready')\nfirst = not os.path.exists('once')\npathlib.Path('once').touch()\nend = time.monotonic() + 5\n"
+    code += "while time.monotonic() < end or not first:\n os.utime(ready)\n time.sleep(0.3)\nprint('I hang', flush=True)\n"
+    code += "os.kill(os.getpid(), signal.SIGSTOP)" if how == "stopped" else "time.sleep(600)"
+    part = Part("w", (sys.executable, "-c", code), Health("file", str(ready)), stop_timeout_s=0.5)
+
+    def record() -> PartRecord | None:
+        found = read_stack(tmp_path)
+        return None if found is None else found.part("w")
+
+    def replaced() -> bool:
+        now = record()
+        return now is not None and now.phase == "healthy" and now.restarts == 1
+
+    with supervised(tmp_path, part, Policy(hung_after_s=1.0)):
+        wait_for(lambda: (now := record()) is not None and now.phase == "healthy")
+        first = record()
+        wait_for(replaced, 30)
+        second = record()
+        assert first is not None
+        assert second is not None
+        assert first.pid is not None
+        assert second.pid != first.pid
+        assert is_gone(first.pid)
+        assert second.reason == "no sign of life for 1 s, killed by SIGKILL; its log ended with: I hang"
+        time.sleep(5)
+        assert record() == second
+
+
+def test_an_older_stack_file_is_read(tmp_path: Path) -> None:
+    """A stack.json without what was added later is a stack all the same."""
+    lock = Lock(tmp_path)
+    part = {"name": "a", "phase": "healthy", "pid": 1, "since": 0.0, "restarts": 0, "address": "", "last_exit": None, "log": "x"}
+    record: dict[str, object] = {"supervisor": os.getpid(), "started": 0.0, "state": "running", "settings": {}, "parts": [part]}
+    (tmp_path / "stack.json").write_text(json.dumps(record))
+    found = read_stack(tmp_path)
+    lock.release()
+    assert isinstance(found, StackRecord)
+    assert found.parts[0].reason == ""
+
+
+def test_the_folder_of_a_stack_that_was_killed_hard_is_free(tmp_path: Path) -> None:
+    """After SIGKILL of the supervisor no settings come from the folder, even where its pid has become another process's; a new one clears the file."""
+    (tmp_path / "stack.json").write_text(json.dumps({"supervisor": os.getpid(), "settings": {"kafka": "stack:1"}}))
+    assert "kafka" not in settings.load({"home": tmp_path}, {}).model_fields_set
+    with stack_of(tmp_path, sleeper("a")):
+        assert settings.load({"home": tmp_path}, {}).kafka != "stack:1"
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    """One sentence names the setting and the folder, before anything is fetched or started."""
+    (tmp_path / "logs").touch()
+    for folder in (Path("/proc/x"), tmp_path):
+        with pytest.raises(settings.SettingsError, match=f"'home' \\(--data, RUNSTREAM_HOME\\) .*{folder}"):
+            Stack(data=folder, parts=(), extra_parts=(sleeper("a"),)).start()
+
+
+def test_a_folder_remembers_its_ports(tmp_path: Path) -> None:
+    """The ports of the first start are taken at each later one, whatever is usual; each part's own, and only those of parts that run here."""
+    first = Stack(data=tmp_path, parts=("clickhouse",))
+    assert recall(tmp_path) == {}
+    kafka, clickhouse = choose_port(), int(first.clickhouse_url.rpartition(":")[2])
+    remember(tmp_path, {"clickhouse": clickhouse})
+    remember(tmp_path, {"kafka": kafka})
+    for usual in (False, True):
+        again = Stack(data=tmp_path, usual_ports=usual)
+        assert (again.kafka, again.clickhouse_url, again.notices) == (f"{HOST}:{kafka}", f"http://{HOST}:{clickhouse}", ())
+
+
+def test_a_remembered_port_that_is_anothers_is_said(tmp_path: Path) -> None:
+    """While another program has the port another one is taken, the same each time, and said; afterwards the folder returns to its first."""
+    home = choose_port()
+    remember(tmp_path, {"kafka": home})
+    with socket.create_server((HOST, home)):
+        away = Stack(data=tmp_path, parts=("kafka",))
+        assert away.kafka != f"{HOST}:{home}"
+        assert len(away.notices) == 1
+        assert f"port {home}" in away.notices[0]
+        assert away.kafka.rpartition(":")[2] in away.notices[0]
+        remember(tmp_path, {"kafka": int(away.kafka.rpartition(":")[2])})
+        assert Stack(data=tmp_path, parts=("kafka",)).kafka == away.kafka
+    assert Stack(data=tmp_path, parts=("kafka",)).kafka == f"{HOST}:{home}"
+
+
+@pytest.mark.parametrize("broken", ["", "[]", "{", '{"kafka": 1}', '{"kafka": ["x", -1, 70000, null]}', "\x00"])
+def test_broken_memory_of_ports_is_none(tmp_path: Path, broken: str) -> None:
+    """A file that is not ours is passed over, and replaced at the next start."""
+    (tmp_path / "ports.json").write_text(broken)
+    assert is_free(int(Stack(data=tmp_path, parts=("kafka",)).kafka.rpartition(":")[2]))
+    remember(tmp_path, {"kafka": 20_000})
+    assert recall(tmp_path)["kafka"] == [20_000]
+
+
+def test_memory_of_ports_has_a_bound(tmp_path: Path) -> None:
+    """The first port stays, and of the others the latest."""
+    for port in range(20_000, 20_020):
+        remember(tmp_path, {"kafka": port})
+    assert recall(tmp_path)["kafka"] == [20_000, *range(20_013, 20_020)]
+
+
+@pytest.mark.stack
+def test_a_broker_that_moves_says_where_it_is(tmp_path: Path) -> None:
+    """A stack comes back on the port that it had; when that is taken, clients find the broker, with its data, on the other one."""
+    with Stack(data=tmp_path, parts=("kafka",)) as stack:
+        topic = make_topic(stack.kafka, partitions=1)
+        produce(stack.kafka, topic, [b"1"])
+        home = int(stack.kafka.rpartition(":")[2])
+    assert recall(tmp_path) == {"kafka": [home]}
+    with socket.create_server((HOST, home)), Stack(data=tmp_path, parts=("kafka",)) as stack:
+        assert stack.kafka != f"{HOST}:{home}"
+        produce(stack.kafka, topic, [b"2"])
+        assert read_all(stack.kafka, topic, count=2) == [b"1", b"2"]
+    with Stack(data=tmp_path, parts=("kafka",)) as stack:
+        assert stack.kafka == f"{HOST}:{home}"
+        assert read_all(stack.kafka, topic, count=2) == [b"1", b"2"]
+
+
 @pytest.mark.parametrize(("code", "times"), [(2, ""), (7, " 3 times")])
 def test_a_part_that_cannot_start_is_named_with_its_words(tmp_path: Path, code: int, times: str) -> None:
     """Waiting ends with the part's name, how it ended and what it said; nothing is left running."""
@@ -142,6 +299,8 @@ def test_a_part_that_cannot_start_is_named_with_its_words(tmp_path: Path, code: 
     with pytest.raises(PartError, match=f"bad did not start{times} \\(exit code {code}\\): [^$]*the reason") as caught:
         stack_of(tmp_path, sleeper("a"), bad).__enter__()
     assert caught.value.part == "bad"
+    assert caught.value.wrong_settings == (code == 2)
+    assert code != 2 or "\n" not in str(caught.value)
     assert not is_locked(tmp_path)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runstream_local.parts import Health, Part, dump_parts, load_parts
 from runstream_local.supervision import (
     Action,
+    End,
     Kill,
     Policy,
     Seen,
@@ -18,8 +19,10 @@ from runstream_local.supervision import (
     State,
     Stop,
     decide,
+    end_asked,
     hopeless,
     is_healthy,
+    killed,
     observe,
     started,
     stop_asked,
@@ -45,9 +48,9 @@ def stop(states: dict[str, State], now: float) -> tuple[Action, ...]:
     return decide(PARTS, states, stopping=True, now=now, policy=POLICY)
 
 
-def see(part: Part, state: State, now: float, *, exit_code: int | None = None, healthy: bool | None = None) -> State:
+def see(part: Part, state: State, now: float, *, exit_code: int | None = None, healthy: bool | None = None, beat: int | None = None) -> State:
     """Looks once."""
-    return observe(part, state, Seen(exit_code, healthy), now=now, policy=POLICY)
+    return observe(part, state, Seen(exit_code, healthy, beat), now=now, policy=POLICY)
 
 
 def test_tiers_start_one_after_the_other() -> None:
@@ -111,9 +114,63 @@ def test_a_part_that_hangs_is_ended_and_one_that_recovers_is_not() -> None:
     """Only probes that fail without a break for the whole bound count."""
     state = see(BROKER, HEALTHY, 10, healthy=False)
     assert run({"broker": state, "topics": DONE, "worker": HEALTHY}, 30) == ()
-    assert run({"broker": state, "topics": DONE, "worker": HEALTHY}, 30.1) == (Kill("broker", "no answer for 20 s"),)
+    assert run({"broker": state, "topics": DONE, "worker": HEALTHY}, 30.1) == (End("broker", "no answer for 20 s"),)
     recovered = see(BROKER, state, 25, healthy=True)
     assert run({"broker": recovered, "topics": DONE, "worker": HEALTHY}, 40) == ()
+
+
+def hung(states: dict[str, State], now: float) -> bool:
+    """Whether the worker is to be ended now."""
+    return run(states, now) == (End("worker", "no sign of life for 20 s"),)
+
+
+def test_a_worker_that_no_longer_renews_its_file_hangs() -> None:
+    """A file that was renewed and then stands still for the whole bound, although it says ready, is a hung worker; whatever its time is."""
+    states = {"broker": HEALTHY, "topics": DONE, "worker": started(State(), pid=1, now=0)}
+    now = 0.0
+    for beat in (500, 400, 900):  # a clock that was set back in between
+        now += 2
+        states["worker"] = see(WORKER, states["worker"], now, healthy=True, beat=beat)
+        assert states["worker"].unhealthy_since is None
+    for _ in range(11):
+        now += 2
+        states["worker"] = see(WORKER, states["worker"], now, healthy=True, beat=900)
+        assert hung(states, now) == (now > 28)
+    renewed = see(WORKER, states["worker"], now, healthy=True, beat=901)
+    assert not hung(states | {"worker": renewed}, now + 100)
+
+
+def test_a_file_that_was_never_renewed_tells_nothing() -> None:
+    """A worker that writes its file once, as also after each restart, is left alone."""
+    states = {"broker": HEALTHY, "topics": DONE, "worker": started(State(), pid=1, now=0)}
+    for now in range(0, 1000, 2):
+        states["worker"] = see(WORKER, states["worker"], now, healthy=True, beat=7)
+    assert not hung(states, 1000)
+    renewing = see(WORKER, states["worker"], 1000, healthy=True, beat=8)
+    assert renewing.beats
+    assert not started(see(WORKER, renewing, 1001, exit_code=1), pid=2, now=1002).beats
+
+
+def test_a_part_that_hangs_is_asked_and_then_killed_and_comes_back() -> None:
+    """SIGTERM first, SIGKILL once its time to stop is over, then a start; the reason tells why and how it ended."""
+    asked = end_asked(replace(HEALTHY, since=0, failures=4), "no sign of life for 20 s", now=100, policy=POLICY)
+    states = {"broker": HEALTHY, "topics": DONE, "worker": asked}
+    assert run(states, 115) == ()
+    assert run(states, 115.1) == (Kill("worker", "still there 15 s after SIGTERM"),)
+    dead = see(WORKER, killed(asked, "still there 15 s after SIGTERM"), 116, exit_code=-9)
+    assert (dead.phase, dead.failures, dead.reason) == ("failed", 1, "no sign of life for 20 s, killed by SIGKILL")
+    obeyed = see(WORKER, asked, 101, exit_code=0)
+    assert (obeyed.phase, obeyed.reason) == ("failed", "no sign of life for 20 s, exit code 0")
+    assert run(states | {"worker": dead}, 117) == (Start("worker"),)
+    assert started(dead, pid=2, now=117).restarts == 1
+    assert stop(states, 101) == (Stop("worker"),)
+
+
+def test_the_reason_outlives_the_return() -> None:
+    """A part that came back still tells how it ended before, but a start that is too slow is not told of the next process."""
+    state = killed(started(State(), pid=1, now=0), "not healthy within 60 s")
+    again = see(BROKER, started(see(BROKER, state, 61, exit_code=-9), pid=2, now=62), 63, healthy=True)
+    assert (again.phase, again.trouble, again.reason) == ("healthy", "", "not healthy within 60 s, killed by SIGKILL")
 
 
 def test_stopping_goes_from_the_top_down_and_has_a_bound() -> None:
@@ -179,6 +236,9 @@ def test_whatever_happens_a_stop_ends_within_its_bounds(history: list[tuple[str,
                 case Stop():
                     assert state.has_process
                     states[action.name] = stop_asked(state, now=now)
+                case End(reason=reason):
+                    assert state.phase == "healthy"
+                    states[action.name] = end_asked(state, reason, now=now, policy=POLICY)
                 case Kill():
                     part = next(part for part in PARTS if part.name == action.name)
                     states[action.name] = observe(part, state, Seen(-9), now=now, policy=POLICY)

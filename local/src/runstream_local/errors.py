@@ -35,11 +35,13 @@ class PartError(LocalError):
 
     Attributes:
         part: name of the part.
+        wrong_settings: whether it ended for its settings, so that trying again changes nothing.
     """
 
-    def __init__(self, message: str, *, part: str) -> None:
+    def __init__(self, message: str, *, part: str, wrong_settings: bool = False) -> None:
         super().__init__(message)
         self.part = part
+        self.wrong_settings = wrong_settings
 
 
 class StackError(LocalError):

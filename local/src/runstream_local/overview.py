@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runstream_local.stack_file import StackRecord
 
-__all__ = ["HEADINGS", "Row", "memory_of", "rows"]
+__all__ = ["HEADINGS", "Row", "memory_of", "rows", "troubles"]
 
 HEADINGS = ("part", "state", "pid", "uptime", "restarts", "memory", "address")
 
@@ -25,6 +25,7 @@ class Row:
     address: str
     last_exit: int | None
     log: str
+    reason: str
 
     def cells(self) -> tuple[str, ...]:
         """Returns the row as text, in the order of `HEADINGS`."""
@@ -52,9 +53,21 @@ def rows(record: StackRecord, *, now: float, memory: Mapping[int, int]) -> tuple
             address=part.address,
             last_exit=part.last_exit,
             log=part.log,
+            reason=part.reason,
         )
         for part in record.parts
     )
+
+
+def troubles(found: Sequence[Row]) -> list[str]:
+    """Returns one line for each part that is in trouble or was started again: how often, and why."""
+    lines: list[str] = []
+    for row in found:
+        if row.reason:
+            times = "" if row.restarts == 0 else ", restarted once" if row.restarts == 1 else f", restarted {row.restarts} times"
+            since = "last failure: " if row.state in ("healthy", "done") else ""
+            lines.append(f"{row.name} is {row.state}{times}; {since}{row.reason}")
+    return lines
 
 
 def _duration(seconds: float) -> str:

@@ -19,16 +19,18 @@ from typing import Self
 
 from runstream_local.errors import PartError, StackError
 from runstream_local.kafka_jars import Progress, ensure_jars
+from runstream_local.logs import log_tail
 from runstream_local.parts import ALL_PARTS, Part, dump_parts, standard_parts
-from runstream_local.ports import HOST, choose_port
+from runstream_local.ports import HOST, choose_known_port, choose_port, recall
 from runstream_local.stack_file import PartRecord, StackRecord, is_locked, read_stack
 from runstream_local.supervisor import BUSY
-from runstream_schemas.settings import load
+from runstream_schemas.settings import SettingsError, load
 
 __all__ = ["Stack", "log_tail", "stop_stack"]
 
 _USUAL_KAFKA, _USUAL_CLICKHOUSE = 9092, 8123
 _LOOK_S = 0.05
+_WRONG_SETTINGS = "did not start (exit code 2)"
 # What an orderly stop may take when every part uses its own bound to the full: workers, engine and broker one after the other, and some air.
 STOP_TIMEOUT_S = 45.0
 
@@ -42,7 +44,7 @@ class Stack:
         kafka: bootstrap servers of a broker that is already there; `kafka` is then not started.
         clickhouse_url: address of a ClickHouse that is already there; `clickhouse` is then not started.
         settings: further settings of the workers by environment variable, such as `RUNSTREAM_TOPIC_PREFIX`.
-        usual_ports: take 9092 and 8123 where they are free, instead of ports that nobody else expects anything on.
+        usual_ports: for a folder that has had none, take 9092 and 8123 where they are free, instead of ports that nobody else expects anything on.
         extra_parts: parts of your own, started with the others by their tier.
     """
 
@@ -62,9 +64,10 @@ class Stack:
             raise PartError(f"parts must be some of {', '.join(ALL_PARTS)}; got {', '.join(unknown)}", part=unknown[0])
         self.data = data.absolute()
         self._names = [name for name in parts if not (name == "kafka" and kafka) and not (name == "clickhouse" and clickhouse_url)]
-        kafka_port = choose_port(_USUAL_KAFKA if usual_ports else 0)
-        controller_port = choose_port(avoid=frozenset({kafka_port}))
-        clickhouse_port = choose_port(_USUAL_CLICKHOUSE if usual_ports else 0, avoid=frozenset({kafka_port, controller_port}))
+        self._ports, self.notices = _choose_ports(self.data, self._names, usual=usual_ports)
+        """`notices`: sentences for people, when a port that the folder had before is another's now."""
+        kafka_port, clickhouse_port = (self._ports.get(name, 0) for name in ("kafka", "clickhouse"))
+        controller_port = choose_port(avoid=frozenset({kafka_port, clickhouse_port}))
         self.kafka = kafka or f"{HOST}:{kafka_port}"
         self.clickhouse_url = (clickhouse_url or f"http://{HOST}:{clickhouse_port}").rstrip("/")
         self.environment: dict[str, str] = {
@@ -120,23 +123,25 @@ class Stack:
 
         Raises:
             FetchError: Kafka could not be downloaded.
+            SettingsError: the data folder cannot be written to.
             StackError: a stack runs on the folder already.
         """
         if is_locked(self.data):
             raise StackError(f"a stack already runs on {self.data}")
-        if "kafka" in self._names:
-            ensure_jars(progress=progress)
-        logs = self.data / "logs"
-        run = self.data / "run"
-        logs.mkdir(parents=True, exist_ok=True)
-        run.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", prefix="plan-", dir=run, delete=False) as plan:
-            plan.write(dump_parts(self._parts))
-        command = [sys.executable, "-u", "-m", "runstream_local.supervisor", "--data", str(self.data), "--plan", plan.name]
+        plan_path = self._write_plan()
+        try:
+            if "kafka" in self._names:
+                ensure_jars(progress=progress)
+        except BaseException:
+            plan_path.unlink()
+            raise
+        command = [sys.executable, "-u", "-m", "runstream_local.supervisor", "--data", str(self.data), "--plan", str(plan_path)]
         for name, value in self.settings.items():
             command += ["--setting", f"{name}={value}"]
+        for name, port in self._ports.items():
+            command += ["--port", f"{name}={port}"]
         command += [] if detached else ["--until-eof"]
-        with (logs / "supervisor.log").open("ab") as log:
+        with (self.data / "logs" / "supervisor.log").open("ab") as log:
             self._supervisor = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
@@ -145,6 +150,17 @@ class Stack:
                 # Away from the terminal: Ctrl-C is for whoever started the stack, and that one then stops it in order.
                 start_new_session=True,
             )
+
+    def _write_plan(self) -> Path:
+        try:
+            (self.data / "logs").mkdir(parents=True, exist_ok=True)
+            (self.data / "run").mkdir(exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", prefix="plan-", dir=self.data / "run", delete=False) as plan:
+                plan.write(dump_parts(self._parts))
+        except OSError as error:
+            said = (error.strerror or str(error)).lower()
+            raise SettingsError(f"setting 'home' (--data, RUNSTREAM_HOME) must name a folder that can be written to, but {self.data} cannot: {said}") from error
+        return Path(plan.name)
 
     @property
     def is_running(self) -> bool:
@@ -184,6 +200,8 @@ class Stack:
         for part in self._parts:
             if f" {part.name} did not start" in said:
                 reason = said.partition(f" {part.name} ")[2]
+                if reason == _WRONG_SETTINGS:
+                    return PartError(f"{part.name} {reason}: {log_tail(self.data, part.name, lines=1)}", part=part.name, wrong_settings=True)
                 return PartError(f"{part.name} {reason}: {log_tail(self.data, part.name)}", part=part.name)
         return StackError(f"the supervisor ended with code {code}: {said}")
 
@@ -266,13 +284,16 @@ def stop_stack(data: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     return True
 
 
-def log_tail(data: Path, name: str, *, lines: int = 5) -> str:
-    """Returns the last lines of a part's log, or a word that there are none."""
-    path = data / "logs" / f"{name}.log"
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
-            text = file.read().decode(errors="replace").strip()
-    except OSError:
-        text = ""
-    return "\n".join(text.splitlines()[-lines:]) or f"(nothing in {path})"
+def _choose_ports(data: Path, names: Sequence[str], *, usual: bool) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Returns the ports of those parts that have one, and a sentence for each that is not the one the folder had at first."""
+    known = recall(data)
+    ports: dict[str, int] = {}
+    notices: list[str] = []
+    for name, usual_port in (("kafka", _USUAL_KAFKA), ("clickhouse", _USUAL_CLICKHOUSE)):
+        if name not in names:
+            continue
+        had = known.get(name, [])
+        ports[name] = choose_known_port(had, usual_port if usual else 0, avoid=frozenset(ports.values()))
+        if had and ports[name] != had[0]:
+            notices.append(f"port {had[0]}, which {name} has had on {data}, is taken by another program; it listens on {ports[name]} this time")
+    return ports, tuple(notices)

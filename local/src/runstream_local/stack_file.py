@@ -25,7 +25,7 @@ _LOCK_WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
-    """One part as stack.json tells of it; `since` and times are Unix seconds."""
+    """One part as stack.json tells of it; `since` and times are Unix seconds, `reason` is what is wrong with it or why it last failed."""
 
     name: str
     phase: str
@@ -35,6 +35,7 @@ class PartRecord:
     address: str
     last_exit: int | None
     log: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

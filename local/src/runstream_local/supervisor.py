@@ -7,7 +7,6 @@ that it ends with whoever started it. It has one thread on purpose: the parts ar
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import select
 import signal
@@ -21,10 +20,29 @@ from typing import Literal
 
 from runstream_local import kafka
 from runstream_local.clickhouse.health import is_serving
+from runstream_local.logs import last_line
 from runstream_local.parts import Health, Part, load_parts
-from runstream_local.processes import describe_exit, signal_group, start_child
+from runstream_local.ports import remember
+from runstream_local.processes import signal_group, start_child
 from runstream_local.stack_file import Lock, PartRecord, StackRecord, remove_stack, write_stack
-from runstream_local.supervision import Action, Kill, Policy, Seen, Start, State, Stop, decide, hopeless, is_healthy, observe, started, stop_asked
+from runstream_local.supervision import (
+    Action,
+    End,
+    Kill,
+    Policy,
+    Seen,
+    Start,
+    State,
+    Stop,
+    decide,
+    end_asked,
+    hopeless,
+    is_healthy,
+    killed,
+    observe,
+    started,
+    stop_asked,
+)
 
 __all__ = ["BUSY", "HOPELESS", "Supervisor", "main"]
 
@@ -53,6 +71,7 @@ class Supervisor:
         self._states = {part.name: State() for part in parts}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._next_probe: dict[str, float] = {}
+        self._last_words: dict[str, str] = {}
         self._stopping = False
         self._failure: str | None = None
         self._started_at = time.time()
@@ -83,23 +102,25 @@ class Supervisor:
         for name, child in list(self._children.items()):
             code = child.poll()
             before = self._states[name]
-            probed = self._probe_if_due(name) if code is None else None
-            after = observe(self._parts[name], before, Seen(code, probed), now=time.monotonic(), policy=self._policy)
+            seen = self._probe_if_due(name) if code is None else Seen(code)
+            after = observe(self._parts[name], before, seen, now=time.monotonic(), policy=self._policy)
             self._states[name] = after
             if code is not None:
                 del self._children[name]
                 signal_group(child.pid, signal.SIGKILL)  # what it may have started itself
             if after.phase != before.phase:
-                _say(f"{name} is {after.phase}" + (f" ({describe_exit(code)})" if code is not None else ""))
+                if after.phase == "failed":
+                    self._last_words[name] = last_line(self._log(self._parts[name]))
+                _say(f"{name} is {after.phase}" + (f" ({after.reason})" if after.phase == "failed" else ""))
         if self._failure is None and not self._stopping:
             self._failure = hopeless(tuple(self._parts.values()), self._states, policy=self._policy)
             self._stopping = self._failure is not None
 
-    def _probe_if_due(self, name: str) -> bool | None:
+    def _probe_if_due(self, name: str) -> Seen:
         """Probes a part that is starting at every look, a healthy one now and then, and one that is on its way out not at all."""
         now = time.monotonic()
         if self._stopping or (self._states[name].phase == "healthy" and now < self._next_probe.get(name, 0.0)):
-            return None
+            return Seen()
         self._next_probe[name] = now + _PROBE_EVERY_S
         return _probe(self._parts[name].health)
 
@@ -112,9 +133,14 @@ class Supervisor:
                 self._children[name].terminate()
                 self._states[name] = stop_asked(self._states[name], now=time.monotonic())
                 _say(f"{name} is asked to stop")
+            case End(reason=reason):
+                _say(f"{name} hangs and is asked to end: {reason}")
+                self._children[name].terminate()
+                self._states[name] = end_asked(self._states[name], reason, now=time.monotonic(), policy=self._policy)
             case Kill(reason=reason):
                 _say(f"{name} is killed: {reason}")
                 signal_group(self._children[name].pid, signal.SIGKILL)
+                self._states[name] = killed(self._states[name], reason)
 
     def _start(self, part: Part) -> None:
         if part.health.kind == "file":
@@ -136,6 +162,11 @@ class Supervisor:
             if not os.read(descriptor, 512) and descriptor == end_fd:
                 self.request_stop()
 
+    def _reason(self, name: str, state: State) -> str:
+        """Returns what is wrong with a part or why it last failed, and what it said last then."""
+        words = self._last_words.get(name)
+        return state.trouble or (f"{state.reason}; its log ended with: {words}" if state.reason and words else state.reason)
+
     def _write(self) -> None:
         """Writes stack.json when something in it has changed."""
         offset = time.time() - time.monotonic()
@@ -149,6 +180,7 @@ class Supervisor:
                 address=part.address,
                 last_exit=state.last_exit,
                 log=str(self._log(part)),
+                reason=self._reason(part.name, state),
             )
             for part, state in ((part, self._states[part.name]) for part in self._parts.values())
         )
@@ -159,20 +191,27 @@ class Supervisor:
             self._written = record
 
 
-def _probe(health: Health) -> bool:
+def _probe(health: Health) -> Seen:
     match health.kind:
         case "kafka":
-            return kafka.is_healthy(health.target, timeout_s=_PROBE_TIMEOUT_S)
+            return Seen(healthy=kafka.is_healthy(health.target, timeout_s=_PROBE_TIMEOUT_S))
         case "http":
-            return is_serving(health.target, timeout_s=_PROBE_TIMEOUT_S)
+            return Seen(healthy=is_serving(health.target, timeout_s=_PROBE_TIMEOUT_S))
         case "file":
-            with contextlib.suppress(OSError):
-                return Path(health.target).read_text(encoding="utf-8").startswith("ready")
-            return False
+            return _read_ready(Path(health.target))
         case "exit":
-            return False  # healthy is when it has ended, which is seen without a probe
+            return Seen(healthy=False)  # healthy is when it has ended, which is seen without a probe
         case "alive":
-            return True
+            return Seen(healthy=True)
+
+
+def _read_ready(file: Path) -> Seen:
+    try:
+        with file.open(encoding="utf-8") as opened:
+            is_ready = opened.read(16).startswith("ready")
+            return Seen(healthy=is_ready, beat=os.fstat(opened.fileno()).st_mtime_ns if is_ready else None)
+    except (OSError, UnicodeDecodeError):
+        return Seen(healthy=False)
 
 
 def _make_room(log: Path) -> None:
@@ -192,6 +231,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="data folder of the stack")
     parser.add_argument("--plan", type=Path, required=True, help="file with the parts, removed once read")
     parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE", help="what others need to reach the stack")
+    parser.add_argument("--port", action="append", default=[], metavar="NAME=PORT", help="port of a part, which the folder is to remember")
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args(argv)
     data: Path = arguments.data
@@ -204,6 +244,7 @@ def main(argv: list[str] | None = None) -> int:
         return BUSY
     remove_stack(data)  # what one that was killed hard has left says nothing of this one
     settings = dict(str(one).split("=", 1) for one in arguments.setting)
+    remember(data, {name: int(port) for name, port in (str(one).split("=", 1) for one in arguments.port)})
     supervisor = Supervisor(parts, data=data, settings=settings)
     wake_fd = _wake_on_signals(supervisor)
     failure = supervisor.run(wake_fds=[wake_fd], end_fd=sys.stdin.fileno() if arguments.until_eof else None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["changes", "download", "show"]
 
 _LOOK_S = 0.25
-_COLOURS = {"healthy": "green", "done": "green", "failed": "red", "starting": "yellow", "waiting": "dim", "stopping": "yellow", "stopped": "dim"}
+_COLOURS = {"healthy": "green", "done": "green", "failed": "red", "hung": "red", "starting": "yellow", "waiting": "dim", "stopping": "yellow", "stopped": "dim"}
 
 
 @contextmanager
@@ -102,7 +102,9 @@ def changes(before: StackRecord | None, after: StackRecord) -> list[str]:
         if old is None and part.phase == "waiting":
             continue
         pid = "" if part.pid is None else f" (pid {part.pid})"
-        lines.append(f"{part.name} is {part.phase}{pid}" + (f" at {part.address}" if part.address and part.phase == "healthy" else ""))
+        place = f" at {part.address}" if part.address and part.phase == "healthy" else ""
+        why = f": {part.reason}" if part.reason and part.phase in ("failed", "hung") else ""
+        lines.append(f"{part.name} is {part.phase}{pid}{place}{why}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Shows the parts of the running stack: state, process, uptime, restarts, memory, address."""
+"""Shows the parts of the running stack: state, process, uptime, restarts, memory, address; and of those that failed, why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the state; 0 when every part is healthy, 1 when not or when no stack runs."""
-    from runstream_local.overview import HEADINGS, memory_of, rows
+    from runstream_local.overview import HEADINGS, memory_of, rows, troubles
     from runstream_local.stack_file import is_locked, read_stack
 
     data = load({"home": args.data}).home_dir.absolute()
@@ -42,4 +42,5 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{data}: {record.state}, supervisor pid {record.supervisor}\n")
         for line in table:
             sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
+        sys.stdout.writelines(f"{line}\n" for line in troubles(found))
     return 0 if record.state == "running" else 1

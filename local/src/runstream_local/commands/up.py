@@ -1,4 +1,4 @@
-"""Starts the embedded stack: Apache Kafka, ClickHouse, topics and tables, a Faust worker, a sink worker.
+"""Starts the embedded stack: Apache Kafka, ClickHouse, topics and tables, a Faust worker, a sink worker, a notifier.
 
 In the foreground it shows the parts until Ctrl-C and then stops them; with --detach it returns once all are healthy, and `runstream down` stops
 them. Standard output then holds only what a shell needs:  eval "$(runstream up --detach)"
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from runstream_schemas.settings import Settings, environment_of, load
+from runstream_schemas.settings import Settings, SettingsError, environment_of, load
 
 if TYPE_CHECKING:
     from runstream_local.stack import Stack
@@ -33,8 +33,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the stack; 0 after an orderly end or when one runs already, 1 when a part does not come up."""
-    from runstream_local.errors import LocalError
+    """Runs the stack; 0 after an orderly end or when one runs already, 1 when a part does not come up.
+
+    Raises:
+        SettingsError: a setting does not fit, as seen here or by the part that it is for.
+    """
+    from runstream_local.errors import LocalError, PartError
     from runstream_local.stack_file import is_locked
 
     settings = load({"home": args.data, "kafka": args.kafka, "clickhouse_url": args.clickhouse})
@@ -48,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         stack.stop()
         if is_locked(data):  # somebody else was quicker
             return _say_running(data)
+        if isinstance(error, PartError) and error.wrong_settings:
+            raise SettingsError(str(error)) from error
         sys.stderr.write(f"runstream up: {error}\n")
         return 1
     except KeyboardInterrupt:
@@ -61,6 +67,10 @@ def _stack(settings: Settings, data: Path) -> Stack:
     from runstream_local.outside import check_clickhouse, check_kafka
     from runstream_local.stack import Stack
 
+    if settings.notify:
+        from runstream_processors.notify.service import channels_of
+
+        channels_of(settings)  # says which address it does not know, before anything is started
     kafka = settings.kafka if "kafka" in settings.model_fields_set else None
     clickhouse_url = settings.clickhouse_url if "clickhouse_url" in settings.model_fields_set else None
     if kafka is not None:
@@ -74,6 +84,7 @@ def _up(stack: Stack, *, detach: bool) -> int:
     from runstream_local import view
 
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.stderr.writelines(f"{notice}\n" for notice in stack.notices)
     started = time.monotonic()
     with view.download() as progress:
         stack.start(detached=detach, progress=progress)
