@@ -2,6 +2,7 @@
 
 ProducersError
 ├── JournalError     a journal folder or segment cannot be used
+├── SyncError        journals cannot be shipped now; what is left stays where it is
 └── StrictError      bad input in strict mode, where nothing is forgiven
 """
 
@@ -16,6 +17,10 @@ class JournalError(ProducersError):
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class SyncError(ProducersError):
+    """Journals cannot be shipped now; one sentence says why. What is left stays where it is."""
 
 
 class StrictError(ProducersError):

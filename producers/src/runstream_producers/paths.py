@@ -25,3 +25,8 @@ def agent_folder(settings: Settings) -> Path:
     """The folder of one agent: its lock, its log and the journals that it ships."""
     connection = json.dumps([settings.kafka, sorted(settings.kafka_options.items()), settings.topic_prefix, fmt.VERSION])
     return journal_root(settings) / f"v{fmt.VERSION}-{hashlib.sha256(connection.encode()).hexdigest()[:12]}"
+
+
+def offline_folder(settings: Settings) -> Path:
+    """The folder of journals that no agent ships: those of offline runs, whatever Kafka they will be synced to."""
+    return journal_root(settings) / "offline"

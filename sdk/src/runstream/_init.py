@@ -19,7 +19,7 @@ from runstream._run import Reporter, Run
 from runstream_producers.errors import JournalError
 from runstream_producers.journal.format import Identity
 from runstream_producers.journal.writer import JournalWriter
-from runstream_producers.paths import agent_folder
+from runstream_producers.paths import agent_folder, offline_folder
 from runstream_schemas import ids
 from runstream_schemas.settings import Settings, load
 
@@ -45,7 +45,7 @@ def init(
     tags: Sequence[str] | None = None,
     config: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
-    mode: Literal["online", "offline", "disabled"] | None = None,
+    mode: Literal["online", "inline", "offline", "disabled"] | None = None,
     strict: bool | None = None,
     kafka: str | None = None,
 ) -> Run:
@@ -64,7 +64,7 @@ def init(
         tags: labels for people.
         config: logged as params.
         metadata: whatever else is to be said of the run, as JSON can hold it.
-        mode: `online` ships, `offline` keeps the journal on disk, `disabled` records nothing.
+        mode: `online` ships by an agent beside the ranks, `inline` by a thread of this process, `offline` keeps the journal on disk, `disabled` records nothing.
         strict: raise on bad input instead of warning once; for tests.
         kafka: Kafka bootstrap servers; else `RUNSTREAM_KAFKA`, the settings file, or the embedded stack that runs here.
 
@@ -185,9 +185,7 @@ def _identity(run_id: str, project: str, host: str, launch: Launch) -> Identity:
 
 
 def _journal(settings: Settings, make_identity: Callable[[], Identity], report: Reporter, begun_in_child: Callable[[], None]) -> JournalWriter | None:
-    folder = agent_folder(settings)
-    if settings.mode == "offline":
-        folder = folder.parent / "offline"
+    folder = offline_folder(settings) if settings.mode == "offline" else agent_folder(settings)
     try:
         return JournalWriter(
             folder,
