@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from runstream_producers.topics import ensure_topics
 from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.migrations import migrate
+from tests.sinks.workers import Pipe, closing, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # No deadline: the machine is shared, and a slow example says nothing about the code.
 settings.register_profile("sinks", deadline=None, max_examples=80)
@@ -39,3 +42,11 @@ def server(clickhouse_url: str, database: str) -> Iterator[Server]:
     made = Server(clickhouse_url, database)
     yield made
     made.close()
+
+
+@pytest.fixture
+def pipe(kafka: str, clickhouse_url: str, database: str, tmp_path: Path) -> Iterator[Pipe]:
+    """Topics and tables of the test's own, without a worker yet."""
+    settings = settings_of(kafka, clickhouse_url, database)
+    ensure_topics(settings)
+    yield from closing(Pipe(settings, tmp_path))

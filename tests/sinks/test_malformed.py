@@ -1,4 +1,4 @@
-"""Dead letters, and the bound on them."""
+"""Dead letters, and how many may be made."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 from runstream_schemas import wire
 from runstream_schemas.records import DeadLetter
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
-from runstream_sinks.errors import TooManyMalformed
 from runstream_sinks.ledger import Place, Position
-from runstream_sinks.malformed import WINDOW_RECORDS_MAX, WINDOW_RECORDS_MIN, Window, dead_letter
+from runstream_sinks.malformed import AT_ONCE, PER_S, Allowance, dead_letter
 
 
 def letter_of(value: bytes, key: bytes | None = b"k") -> DeadLetter:
@@ -45,25 +44,33 @@ def test_a_letter_fits_a_message_whatever_it_carries() -> None:
     assert "bytes are kept" in letter.reason
 
 
-def test_a_few_malformed_records_at_the_start_stop_nothing() -> None:
-    """Below the least window a share says nothing."""
-    window = Window(0.5)
-    for _ in range(WINDOW_RECORDS_MIN - 1):
-        window.add(malformed=True)
-    with pytest.raises(TooManyMalformed, match=r"dead_letter_ratio_max = 0\.5"):
-        window.add(malformed=True)
+def test_an_allowance_holds_at_once_what_one_broken_producer_leaves() -> None:
+    """Then records are set aside at a bounded rate, which never ends altogether."""
+    allowance = Allowance(0.5, now=0.0)
+    assert sum(allowance.take(0.0) for _ in range(2 * AT_ONCE)) == AT_ONCE
+    assert sum(allowance.take(1.05) for _ in range(100)) == PER_S
+    assert sum(allowance.take(1e6) for _ in range(2 * AT_ONCE)) == AT_ONCE
 
 
-def test_the_share_is_of_the_newest_records() -> None:
-    """A good past neither hides an outage for ever nor does an old outage stop a good present."""
-    window = Window(0.5)
-    for _ in range(WINDOW_RECORDS_MAX):
-        window.add(malformed=False)
-    for _ in range(WINDOW_RECORDS_MAX // 2):
-        window.add(malformed=True)
-    for _ in range(WINDOW_RECORDS_MAX):
-        window.add(malformed=False)
-    for _ in range(WINDOW_RECORDS_MAX // 2):
-        window.add(malformed=True)
-    with pytest.raises(TooManyMalformed):
-        window.add(malformed=True)
+def test_good_records_bring_the_share_that_may_be_malformed() -> None:
+    """A share up to the setting goes on without a wait, for ever."""
+    allowance = Allowance(0.2, now=0.0)
+    while allowance.take(0.0):
+        pass
+    for _ in range(400):
+        allowance.good()
+    assert sum(allowance.take(0.0) for _ in range(1000)) in (99, 100)
+
+
+def test_a_share_of_one_is_no_bound() -> None:
+    """Who sets it wants everything aside at once."""
+    allowance = Allowance(1.0, now=0.0)
+    assert all(allowance.take(0.0) for _ in range(3 * AT_ONCE))
+
+
+def test_a_clock_that_stands_still_or_goes_back_brings_nothing() -> None:
+    """Time only adds."""
+    allowance = Allowance(0.5, now=100.0)
+    while allowance.take(100.0):
+        pass
+    assert not allowance.take(50.0)

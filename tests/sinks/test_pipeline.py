@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from runstream_schemas import catalogue as cat
 from runstream_schemas import wire
 from runstream_schemas.records import Event
 from runstream_sinks.batching import Batches, Limits
-from runstream_sinks.errors import TooManyMalformed
 from runstream_sinks.ledger import Mark, Place, Position
-from runstream_sinks.malformed import WINDOW_RECORDS_MIN
-from runstream_sinks.pipeline import SCHEMA_WAIT_S, Message, Pipeline, SetAside, rows_of
+from runstream_sinks.malformed import AT_ONCE, PER_S
+from runstream_sinks.pipeline import SCHEMA_READ_S_MAX, SCHEMA_WAIT_PERIOD_S, SCHEMA_WAIT_S, Message, Pipeline, SetAside, rows_of
 from tests.sinks import examples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EVENTS = Place("t.event", 0)
 WRITERS = Place("t.writer", 0)
@@ -35,9 +39,19 @@ def made() -> tuple[Pipeline, cat.Catalogue]:
     return Pipeline(batches, prefix="t", catalogue=catalogue, ratio_max=0.5, worker="w"), catalogue
 
 
-def take(pipeline: Pipeline, offset: int, value: bytes | None, *, place: Place = EVENTS, now: float = 0.0) -> SetAside | None:
+def take(pipeline: Pipeline, offset: int, value: bytes | None, *, place: Place = EVENTS, now: float = 0.0, time_ms: int = 1) -> SetAside | None:
     """Gives it one message."""
-    return pipeline.take(Message(Position(place, offset), 1, b"key", value), now, 1000)
+    return pipeline.take(Message(Position(place, offset), time_ms, b"key", value), now, 1000)
+
+
+def unknown(number: int) -> bytes:
+    """A record of a schema that nobody knows, one of many."""
+    return b"\x00" + (0x7F00_0000 + number).to_bytes(4, "big") + b"junk"
+
+
+def offsets(asides: Sequence[SetAside]) -> list[int]:
+    """The offsets of letters."""
+    return [one.letter.offset for one in asides]
 
 
 def drained(pipeline: Pipeline) -> list[tuple[str, int]]:
@@ -85,7 +99,7 @@ def test_an_unknown_schema_holds_its_partition_until_it_is_known() -> None:
     take(pipeline, 1, wire.encode(examples.event("")))
     take(pipeline, 0, wire.encode(examples.writer("")), place=WRITERS)
     assert pipeline.held == {EVENTS}
-    assert pipeline.unknown == {NEXT.schema_id}
+    assert pipeline.wants_schemas
     assert drained(pipeline) == [("writer_states", 1)]
     assert pipeline.retry(1.0, 1000) == []
     assert EVENTS not in pipeline.batches.ledger.safe()
@@ -96,20 +110,52 @@ def test_an_unknown_schema_holds_its_partition_until_it_is_known() -> None:
     assert pipeline.batches.ledger.safe()[EVENTS] == Mark(2, None)
 
 
-def test_the_wait_for_a_schema_has_an_end() -> None:
-    """Past the bound the record is set aside, and later ones of the same id do not wait again until it is learned."""
+def test_a_partition_waits_once_for_any_number_of_unknown_schemas() -> None:
+    """All that came during the wait is set aside at its end, in order, and later ones after one more reading of the schema topic; a learned schema is stored at once."""
     pipeline, catalogue = made()
-    take(pipeline, 0, next_event(examples.event("")))
-    take(pipeline, 1, wire.encode(examples.event("")))
-    [aside] = pipeline.retry(SCHEMA_WAIT_S, 1000)
-    assert aside.letter.schema_id == NEXT.schema_id
-    assert str(NEXT.schema_id) in aside.letter.reason
+    for offset in range(30):
+        take(pipeline, offset, unknown(offset))
+    take(pipeline, 30, wire.encode(examples.event("")))
+    pipeline.schemas_read(SCHEMA_WAIT_S - 1, 0)
+    assert pipeline.retry(SCHEMA_WAIT_S - 0.5, 1000) == []
+    asides = pipeline.retry(SCHEMA_WAIT_S, 1000)
+    assert offsets(asides) == list(range(30))
+    assert asides[0].letter.schema_id == 0x7F00_0000
+    assert "is not in the catalogue" in asides[0].letter.reason
     assert drained(pipeline) == [("events_log", 1)]
-    assert take(pipeline, 2, next_event(examples.event(""))) is not None
+    later = SCHEMA_WAIT_S + 10
+    assert take(pipeline, 31, unknown(31), now=later) is None
+    assert pipeline.retry(later + 0.1, 1000) == []
+    pipeline.schemas_read(later + 0.2, 0)
+    assert offsets(pipeline.retry(later + 0.3, 1000)) == [31]
     catalogue.add(NEXT)
-    pipeline.retry(20.0, 1000)
-    assert take(pipeline, 3, next_event(examples.event(""))) is None
-    assert pipeline.unknown == set()
+    assert take(pipeline, 32, next_event(examples.event("")), now=later + 1) is None
+    assert pipeline.held == set()
+    # After the period a race of moments is given its time again.
+    again = SCHEMA_WAIT_S + SCHEMA_WAIT_PERIOD_S
+    assert take(pipeline, 33, unknown(33), now=again) is None
+    pipeline.schemas_read(again + 1, 0)
+    assert pipeline.retry(again + 1.1, 1000) == []
+    assert offsets(pipeline.retry(again + SCHEMA_WAIT_S, 1000)) == [33]
+
+
+def test_an_old_record_of_an_unknown_schema_does_not_wait() -> None:
+    """Its schema was due long before the end that the schema topic was read to."""
+    pipeline, _ = made()
+    pipeline.schemas_read(0.0, 1_000_000)
+    assert take(pipeline, 0, unknown(0), time_ms=1_000_000 - int(1000 * SCHEMA_WAIT_S), now=1.0) is not None
+    assert take(pipeline, 1, unknown(1), time_ms=1_000_000, now=1.0) is None
+    assert pipeline.held == {EVENTS}
+
+
+def test_a_schema_topic_that_cannot_be_read_holds_nothing_for_long() -> None:
+    """The waits end all the same."""
+    pipeline, _ = made()
+    take(pipeline, 0, unknown(0))
+    assert offsets(pipeline.retry(SCHEMA_WAIT_S, 1000)) == [0]
+    assert take(pipeline, 1, unknown(1), now=20.0) is None
+    assert pipeline.retry(20.1, 1000) == []
+    assert offsets(pipeline.retry(20.0 + SCHEMA_READ_S_MAX, 1000)) == [1]
 
 
 def test_a_revoked_partition_forgets_what_it_held() -> None:
@@ -121,12 +167,27 @@ def test_a_revoked_partition_forgets_what_it_held() -> None:
     assert pipeline.batches.ledger.safe() == {}
 
 
-def test_a_flood_of_malformed_records_stops_the_worker() -> None:
-    """Setting aside a whole outage would hide it; our own letters coming back do not dilute the share."""
+def test_a_flood_is_set_aside_slowly_past_the_allowance() -> None:
+    """Only partitions of that topic whose next record is malformed wait, in order; what is set aside is safe to commit, and nothing comes twice."""
     pipeline, _ = made()
-    letters = Place("t.dead-letter", 0)
-    for offset in range(WINDOW_RECORDS_MIN - 1):
-        take(pipeline, offset, POISON)
-        take(pipeline, offset, wire.encode(examples.dead_letter()), place=letters)
-    with pytest.raises(TooManyMalformed):
-        take(pipeline, WINDOW_RECORDS_MIN, POISON)
+    other = Place("t.event", 1)
+    asides = [take(pipeline, offset, POISON) for offset in range(AT_ONCE + 100)]
+    assert [one is None for one in asides].index(True) == AT_ONCE
+    assert take(pipeline, AT_ONCE + 100, wire.encode(examples.event(""))) is None
+    assert pipeline.slowed == {"t.event": 1}
+    assert not pipeline.wants_schemas
+    assert take(pipeline, 0, wire.encode(examples.writer("")), place=WRITERS) is None
+    assert take(pipeline, 1, POISON, place=WRITERS) is not None
+    assert pipeline.held == {EVENTS}
+    for one in asides:
+        if one is not None:
+            pipeline.batches.ledger.settle(one.claim)
+    assert pipeline.batches.ledger.safe()[EVENTS] == Mark(AT_ONCE, None)
+    assert offsets(pipeline.retry(1.0, 1000)) == list(range(AT_ONCE, AT_ONCE + int(PER_S)))
+    assert take(pipeline, 0, wire.encode(examples.event("")), place=other, now=1.0) is None  # It brings one more.
+    assert offsets(pipeline.retry(1.0, 1000)) == [AT_ONCE + int(PER_S)]
+    assert offsets(pipeline.retry(1000.0, 1000)) == list(range(AT_ONCE + int(PER_S) + 1, AT_ONCE + 100))
+    assert pipeline.held == set()
+    assert pipeline.slowed == {}
+    assert pipeline.malformed["t.event"] == AT_ONCE + 100
+    assert dict(drained(pipeline)) == {"events_log": 2, "writer_states": 1}

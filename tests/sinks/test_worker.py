@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,6 @@ from runstream_producers.topics import ensure_topics
 from runstream_schemas import catalogue as cat
 from runstream_schemas import topics, wire
 from runstream_schemas.records import Schema
-from runstream_schemas.settings import Settings
 from runstream_sinks.account import account
 from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.migrations import migrate
@@ -22,7 +23,7 @@ from tests.sinks import examples
 from tests.sinks.engine import Broker, Engine
 from tests.sinks.test_pipeline import NEXT, NEXT_TEXT, next_event
 from tests.sinks.test_tables import new_run
-from tests.sinks.workers import Pipe, Sent, closing, wait_for
+from tests.sinks.workers import PARTITIONS, Pipe, Sent, closing, settings_of, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,28 +32,6 @@ if TYPE_CHECKING:
     from runstream_schemas.records import MetricFrame
 
 pytestmark = pytest.mark.stack
-PARTITIONS = 2
-
-
-def settings_of(kafka: str, clickhouse_url: str, database: str, **more: object) -> Settings:
-    """Settings with a prefix of their own."""
-    fields: dict[str, object] = {
-        "kafka": kafka,
-        "topic_prefix": f"t-{uuid.uuid4().hex[:8]}",
-        "partitions": PARTITIONS,
-        "clickhouse_url": clickhouse_url,
-        "clickhouse_database": database,
-        "sink_interval": 0.2,
-    }
-    return Settings.model_validate(fields | more)
-
-
-@pytest.fixture
-def pipe(kafka: str, clickhouse_url: str, database: str, tmp_path: Path) -> Iterator[Pipe]:
-    """Topics and tables of the test's own, without a worker yet."""
-    settings = settings_of(kafka, clickhouse_url, database)
-    ensure_topics(settings)
-    yield from closing(Pipe(settings, tmp_path))
 
 
 def frames_of(run_id: str, writers: int = 3, frames: int = 5) -> list[MetricFrame]:
@@ -169,16 +148,6 @@ def test_a_kill_between_insert_and_commit_doubles_nothing(pipe: Pipe) -> None:
     found = account(pipe.settings.clickhouse_url, pipe.settings.clickhouse_database, run_id)
     assert found.points_stored == 120
     assert found.repeats > 0
-
-
-def test_a_flood_of_poison_stops_the_worker_with_its_reason(pipe: Pipe) -> None:
-    """Past dead_letter_ratio_max the worker does not hide an outage: it ends with exit code 1 and says why."""
-    worker = pipe.start()
-    flood: list[Sent] = [("event", b"", b"poison %d" % number) for number in range(300)]
-    pipe.send(*flood)
-    assert worker.wait(timeout=30) == 1
-    assert "dead_letter_ratio_max = 0.5" in pipe.log()
-    assert "Traceback" not in pipe.log()
 
 
 def test_a_record_of_a_newer_schema_waits_for_the_schema_topic(pipe: Pipe) -> None:
@@ -315,6 +284,52 @@ def test_kafka_killed_and_back_only_delays(clickhouse_url: str, database: str, t
     finally:
         pipe.close()
         broker.kill()
+
+
+def age_s(pipe: Pipe) -> float:
+    """How old the first worker's ready file is."""
+    return time.time() - (pipe.folder / "ready-0").stat().st_mtime
+
+
+def test_the_ready_file_stays_young_while_servers_are_away_and_grows_old_when_the_worker_hangs(engine: Engine, tmp_path: Path) -> None:
+    """Its age tells a worker that waits for ClickHouse or Kafka from one that must be started again."""
+    broker = Broker(tmp_path)
+    broker.start()
+    settings = settings_of(broker.bootstrap, engine.url, "own")
+    pipe = Pipe(settings, tmp_path)
+    try:
+        ensure_topics(settings)
+        worker = pipe.start()
+        engine.kill()
+        pipe.send_frames(*frames_of(new_run()))
+        wait_for(lambda: "trying again" in pipe.log(), "the worker to notice")
+        poison: list[Sent] = [("event", b"%d" % number, b"poison") for number in range(1500)]
+        pipe.send(*poison)
+        broker.kill()
+        for _ in range(16):
+            time.sleep(0.5)
+            assert age_s(pipe) < 3, pipe.log()
+        worker.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        assert age_s(pipe) > 3
+        worker.send_signal(signal.SIGCONT)
+        wait_for(lambda: age_s(pipe) < 2, "the worker to go on")
+    finally:
+        pipe.close()
+        broker.kill()
+
+
+def test_a_worker_that_stops_for_good_says_why_last_and_keeps_what_is_held(pipe: Pipe) -> None:
+    """A table that is missing ends it with exit code 1; what it set aside is committed, and whoever looks at its log's last line sees the reason."""
+    worker = pipe.start()
+    pipe.query("DROP TABLE params_log")
+    poison: list[Sent] = [("event", b"k", b"poison %d" % number) for number in range(50)]
+    pipe.send(*poison, ("param", b"r", examples.param(new_run(), "lr", "float", "0.1")))
+    assert worker.wait(timeout=30) == 1
+    last = pipe.log().splitlines()[-1]
+    assert " error runstream.sinks sink worker stops reason=" in last
+    assert "params_log" in last
+    assert pipe.committed("event", 4) == 50
 
 
 def test_memory_is_bounded_while_clickhouse_is_away(own_pipe: Pipe, engine: Engine) -> None:

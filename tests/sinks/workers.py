@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 WAIT_S = 40.0
+PARTITIONS = 2
 Sent = tuple[topics.Name, bytes, Record | bytes]  # topic, key, value
 
 
@@ -127,6 +129,19 @@ class Pipe:
             if child.poll() is None:
                 child.kill()
             child.wait()
+
+
+def settings_of(kafka: str, clickhouse_url: str, database: str, **more: object) -> Settings:
+    """Settings with a prefix of their own."""
+    fields: dict[str, object] = {
+        "kafka": kafka,
+        "topic_prefix": f"t-{uuid.uuid4().hex[:8]}",
+        "partitions": PARTITIONS,
+        "clickhouse_url": clickhouse_url,
+        "clickhouse_database": database,
+        "sink_interval": 0.2,
+    }
+    return Settings.model_validate(fields | more)
 
 
 def closing(pipe: Pipe) -> Iterator[Pipe]:

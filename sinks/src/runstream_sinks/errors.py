@@ -4,8 +4,7 @@ SinksError
 ├── ServerBusy        ClickHouse cannot take it now (down, restarting, overloaded): wait and try again
 ├── ServerRefused     ClickHouse will never take it as it is: stop and say why
 ├── KafkaRefused      Kafka refused a request for good: stop and say why
-├── MigrationMismatch a migration that was applied is not the file that this version carries
-└── TooManyMalformed  so many records are malformed that setting them aside would hide an outage
+└── MigrationMismatch a migration that was applied is not the file that this version carries
 """
 
 
@@ -35,15 +34,3 @@ class KafkaRefused(SinksError):
 
 class MigrationMismatch(SinksError):
     """The file of an applied migration was changed since, or the database is newer than this version."""
-
-
-class TooManyMalformed(SinksError):
-    """The share of malformed records passed `dead_letter_ratio_max`."""
-
-    def __init__(self, malformed: int, records: int, ratio_max: float) -> None:
-        super().__init__(
-            f"{malformed} of the last {records} records were malformed, more than dead_letter_ratio_max = {ratio_max} allows: "
-            "look at the view dead_letters, mend the producer or raise the setting, then start the worker again"
-        )
-        self.malformed = malformed
-        self.records = records

@@ -29,6 +29,9 @@ SESSION_TIMEOUT_MS = 6_000
 # What librdkafka may fetch ahead, over all partitions.
 FETCH_AHEAD_KB = 32 * 1024
 METADATA_TIMEOUT_S = 3.0
+# Letters that Kafka has not acknowledged; past it nothing is fetched, so that an outage of Kafka fills no memory.
+LETTERS_WAITING_MAX = 1000
+SCHEMA_END_TIMEOUT_S = 0.5
 COMPLAIN_INTERVAL_S = 5.0
 
 # Errors that say only that the broker is away; librdkafka goes on by itself.
@@ -185,15 +188,24 @@ class Source:
 class Letters:
     """Produces dead letters."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, alive: Callable[[], None]) -> None:
+        """`alive` is called while a call waits."""
+        self._alive = alive
+        self._waiting = 0
         self._topic = TOPICS["dead-letter"].full_name(settings.topic_prefix)
         self._producer = Producer({**producer_config(settings), "error_cb": _on_error}, logger=logger)
         self._refused: KafkaError | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether so many letters wait for Kafka that no more should be made."""
+        return self._waiting >= LETTERS_WAITING_MAX
 
     def send(self, letter: DeadLetter, on_delivered: Callable[[], None]) -> None:
         """Sends a letter; `on_delivered` runs inside `poll` or `flush` once all replicas have it. Waits while the producer's queue is full."""
 
         def delivered(error: KafkaError | None, _: RawMessage) -> None:
+            self._waiting -= 1
             if error is None:
                 on_delivered()
             else:
@@ -205,8 +217,10 @@ class Letters:
             try:
                 self._producer.produce(self._topic, value, key, on_delivery=delivered)
             except BufferError:
+                self._alive()
                 self._producer.poll(0.1)
             else:
+                self._waiting += 1
                 return
 
     def poll(self) -> None:
@@ -226,19 +240,33 @@ class SchemaReader:
     def __init__(self, settings: Settings, catalogue: cat.Catalogue) -> None:
         self._catalogue = catalogue
         self._topic = TOPICS["schema"].full_name(settings.topic_prefix)
-        self._config = {**consumer_config(settings), "group.id": f"{settings.topic_prefix}-sinks-schemas", "error_cb": _on_error}
+        self._config = {**consumer_config(settings), "group.id": f"{settings.topic_prefix}-sinks-schemas", "enable.partition.eof": True, "error_cb": _on_error}
         self._consumer: Consumer | None = None
+        self._next = 0
 
-    def refresh(self, timeout_s: float = 0.2) -> None:
-        """Adds what has come since the last call; a schema that does not fit the catalogue is logged and left out. Does not wait longer than asked."""
+    def refresh(self, timeout_s: float = 0.2) -> bool:
+        """Adds what has come since the last call; whether that was everything that was there when the call began.
+
+        A schema that does not fit the catalogue is logged and left out. Waits no longer than asked, and a moment for the topic's end.
+        """
+        partition = TopicPartition(self._topic, 0, 0)
         if self._consumer is None:
             self._consumer = Consumer(self._config, logger=logger)
-            self._consumer.assign([TopicPartition(self._topic, 0, 0)])
+            self._consumer.assign([partition])
+        try:
+            _, end = self._consumer.get_watermark_offsets(partition, timeout=SCHEMA_END_TIMEOUT_S, cached=False)
+        except KafkaException:
+            return False
         deadline = time.monotonic() + timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            for raw in self._consumer.consume(100, min(left, 0.1)):
-                if raw.error() is None:
+        while self._next < end and (left := deadline - time.monotonic()) > 0:
+            for raw in self._consumer.consume(100, min(left, 0.02)):
+                error = raw.error()
+                if error is None:
+                    self._next = (raw.offset() or 0) + 1
                     self._learn(raw.value())
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    self._next = raw.offset() or 0
+        return self._next >= end
 
     def _learn(self, value: bytes | None) -> None:
         if value is None:

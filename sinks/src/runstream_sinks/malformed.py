@@ -1,16 +1,14 @@
-"""Records that cannot be stored: the dead letter made of one, and the bound past which setting aside would hide an outage. Pure."""
+"""Records that cannot be stored: the dead letter made of one, and how fast records are set aside. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from typing import TYPE_CHECKING
 
 from runstream_schemas.errors import MalformedRecord
 from runstream_schemas.records import DeadLetter
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 from runstream_schemas.wire import schema_id_of
-from runstream_sinks.errors import TooManyMalformed
 
 if TYPE_CHECKING:
     from runstream_sinks.ledger import Position
@@ -18,9 +16,10 @@ if TYPE_CHECKING:
 # A letter must fit a message with its own fields beside the raw value.
 VALUE_BYTES_MAX = MESSAGE_BYTES_MAX - 64 * 1024
 KEY_BYTES_MAX = 16 * 1024
-# Below so many records a share says nothing: two bad records at the start are no outage.
-WINDOW_RECORDS_MIN = 100
-WINDOW_RECORDS_MAX = 1000
+# Of one topic by one worker: what a broken producer may leave behind without holding its partition, and how fast it goes on past that. A reader that cannot read a new
+# kind of record at all so sets aside no millions before somebody looks.
+AT_ONCE = 5000
+PER_S = 10.0
 
 
 def dead_letter(*, position: Position, time_ms: int, key: bytes | None, value: bytes, reason: str, worker: str, now_ms: int) -> DeadLetter:
@@ -50,19 +49,25 @@ def _schema_id(value: bytes) -> int | None:
     return found if found < 1 << 31 else None  # The field is an Avro int; ids of ours have 31 bits.
 
 
-class Window:
-    """The share of malformed records among the newest ones."""
+class Allowance:
+    """How many records of one topic may be set aside by now: a store of `AT_ONCE`, which fills again with time and with good records."""
 
-    def __init__(self, ratio_max: float) -> None:
-        self._ratio_max = ratio_max
-        self._newest: deque[bool] = deque(maxlen=WINDOW_RECORDS_MAX)
-        self._malformed = 0
+    def __init__(self, ratio_max: float, now: float) -> None:
+        """`ratio_max` is the share of malformed records that goes on for ever without a wait; 1 sets no bound at all."""
+        self._bounded = ratio_max < 1
+        self._per_good = ratio_max / (1 - ratio_max) if self._bounded else 0.0
+        self._left = float(AT_ONCE)
+        self._since = now
 
-    def add(self, *, malformed: bool) -> None:
-        """Counts a record; raises TooManyMalformed when the share is passed."""
-        if len(self._newest) == WINDOW_RECORDS_MAX:
-            self._malformed -= self._newest[0]
-        self._newest.append(malformed)
-        self._malformed += malformed
-        if malformed and len(self._newest) >= WINDOW_RECORDS_MIN and self._malformed > self._ratio_max * len(self._newest):
-            raise TooManyMalformed(self._malformed, len(self._newest), self._ratio_max)
+    def good(self) -> None:
+        """Counts a record that was stored."""
+        self._left = min(AT_ONCE, self._left + self._per_good)
+
+    def take(self, now: float) -> bool:
+        """Whether one more may be set aside, which is then counted."""
+        self._left = min(AT_ONCE, self._left + PER_S * max(0.0, now - self._since))
+        self._since = now
+        if self._bounded and self._left < 1:
+            return False
+        self._left -= 1
+        return True

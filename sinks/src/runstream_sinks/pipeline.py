@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord, UnknownSchema
 from runstream_schemas.topics import TOPICS
-from runstream_sinks.malformed import Window, dead_letter
+from runstream_sinks.malformed import Allowance, dead_letter
 from runstream_sinks.points import PointRows
 from runstream_sinks.rows import PlainRows
 from runstream_sinks.tables import TABLE_OF, Name
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from runstream_sinks.batching import Batches, Rows
     from runstream_sinks.ledger import Claim, Place, Position
 
-# A writer announces a schema before it uses it, so an unknown id is a race of moments; past this the record is set aside.
-SCHEMA_WAIT_S = 10.0
+# A writer announces a schema before it uses it, so an unknown id is a race of moments. For it a partition waits this long, once in a period, whatever number of ids come.
+SCHEMA_WAIT_S = 5.0
+SCHEMA_WAIT_PERIOD_S = 300.0
+# After that wait an id needs one reading of the schema topic to its end; a topic that cannot be read holds nothing longer than this.
+SCHEMA_READ_S_MAX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,18 @@ class SetAside:
 
 @dataclass(slots=True)
 class _Held:
-    """Messages of one partition, in order, the first of which waits for its schema."""
+    """Messages of one partition with the times they were met at, in order; the first waits for its schema, or until it may be set aside."""
 
-    schema_id: int
-    until: float
-    messages: list[Message]
+    for_schema: bool
+    messages: deque[tuple[Message, float]]
+
+
+class _MustWait(Exception):
+    """The message was not taken: it waits for its schema, or until it may be set aside."""
+
+    def __init__(self, *, for_schema: bool) -> None:
+        super().__init__()
+        self.for_schema = for_schema
 
 
 def rows_of(name: Name) -> Rows:
@@ -69,68 +80,77 @@ class Pipeline:
         self.batches = batches
         self._routes = routes(prefix)
         self._compacted = {topic.full_name(prefix) for topic in TOPICS.values() if topic.compacted}
-        self._letters = TOPICS["dead-letter"].full_name(prefix)
         self._catalogue = catalogue
-        self._window = Window(ratio_max)
+        self._ratio_max = ratio_max
+        self._allowances: dict[str, Allowance] = {}
         self._worker = worker
         self._held: dict[Place, _Held] = {}
-        self._given_up: set[int] = set()
+        # For each partition: the end of its last wait for a schema.
+        self._waits: dict[Place, float] = {}
+        # When the last reading of the schema topic to its end began: on the monotonic clock, and in epoch milliseconds.
+        self._schemas_read: tuple[float, int] | None = None
         self.newest_ms = 0
         self.records = 0
-        self.malformed = 0
+        self.malformed: Counter[str] = Counter()
 
     @property
     def held(self) -> set[Place]:
-        """Partitions that wait for a schema: do not fetch from them."""
+        """Partitions that wait: do not fetch from them."""
         return set(self._held)
 
     @property
-    def unknown(self) -> set[int]:
-        """Schema ids that messages wait for, or waited for in vain."""
-        return {one.schema_id for one in self._held.values()} | self._given_up
+    def wants_schemas(self) -> bool:
+        """Whether messages wait for the schema topic to be read to its end: say so by `schemas_read`, then `retry`."""
+        return any(one.for_schema for one in self._held.values())
+
+    @property
+    def slowed(self) -> dict[str, int]:
+        """Topics of which more is malformed than may be set aside at once, with the number of partitions that wait for it."""
+        return Counter(place.topic for place, one in self._held.items() if not one.for_schema)
+
+    def schemas_read(self, began: float, began_ms: int) -> None:
+        """Notes that the catalogue has everything that was on the schema topic at that time."""
+        self._schemas_read = (began, began_ms)
 
     def take(self, message: Message, now: float, now_ms: int) -> SetAside | None:
-        """Handles one message; a letter comes back where it is malformed.
-
-        Raises:
-            TooManyMalformed: so many were malformed that the worker must stop. The message was not taken.
-        """
-        held = self._held.get(message.position.place)
+        """Handles one message; a letter comes back where it is malformed."""
+        place = message.position.place
+        held = self._held.get(place)
         if held is not None:
-            held.messages.append(message)
+            held.messages.append((message, now))
             return None
-        return self._handle(message, now, now_ms)
+        try:
+            return self._handle(message, now, now, now_ms)
+        except _MustWait as wait:
+            self._held[place] = _Held(wait.for_schema, deque([(message, now)]))
+            return None
 
     def retry(self, now: float, now_ms: int) -> Sequence[SetAside]:
-        """Tries held messages again: for schemas learned since, or for waits that are over."""
+        """Tries held messages again, each partition's in order."""
         out: list[SetAside] = []
         for place, held in list(self._held.items()):
-            if now >= held.until:
-                self._given_up.add(held.schema_id)
-            elif not self._known(held.schema_id):
-                continue
-            del self._held[place]
-            for message in held.messages:
-                aside = self.take(message, now, now_ms)
+            while held.messages:
+                message, met = held.messages[0]
+                try:
+                    aside = self._handle(message, met, now, now_ms)
+                except _MustWait as wait:
+                    held.for_schema = wait.for_schema
+                    break
+                held.messages.popleft()
                 if aside is not None:
                     out.append(aside)
-        self._given_up = {schema_id for schema_id in self._given_up if not self._known(schema_id)}
+            else:
+                del self._held[place]
         return out
 
     def revoke(self, places: set[Place]) -> None:
         """Drops everything of partitions that are gone."""
         for place in places:
             self._held.pop(place, None)
+            self._waits.pop(place, None)
         self.batches.revoke(places)
 
-    def _known(self, schema_id: int) -> bool:
-        try:
-            self._catalogue.by_id(schema_id)
-        except UnknownSchema:
-            return False
-        return True
-
-    def _handle(self, message: Message, now: float, now_ms: int) -> SetAside | None:
+    def _handle(self, message: Message, met: float, now: float, now_ms: int) -> SetAside | None:
         topic = message.position.place.topic
         if message.value is None and topic in self._compacted:
             self.batches.skip(message.position)
@@ -139,21 +159,38 @@ class Pipeline:
             record = wire.decode(message.value or b"", self._catalogue)
             self.batches.add(self._routes[topic], record, message.position, now)
         except MalformedRecord as error:
-            return self._set_aside(message, str(error), now_ms)
+            return self._set_aside(message, str(error), now, now_ms)
         except UnknownSchema as error:
-            if error.schema_id in self._given_up:
-                return self._set_aside(message, str(error), now_ms)
-            self._held[message.position.place] = _Held(error.schema_id, now + SCHEMA_WAIT_S, [message])
-            return None
+            if not self._nobody_announced_it(message, met, now):
+                raise _MustWait(for_schema=True) from None
+            return self._set_aside(message, str(error), now, now_ms)
         self.records += 1
         self.newest_ms = message.time_ms
-        if topic != self._letters:  # Our own letters come back as good records; counting them would dilute the share.
-            self._window.add(malformed=False)
+        self._allowance(topic, now).good()
         return None
 
-    def _set_aside(self, message: Message, reason: str, now_ms: int) -> SetAside:
-        self._window.add(malformed=True)
-        self.malformed += 1
+    def _nobody_announced_it(self, message: Message, met: float, now: float) -> bool:
+        """Whether a schema that the catalogue lacks will not come any more."""
+        read, read_ms = self._schemas_read or (float("-inf"), 0)
+        if message.time_ms <= read_ms - 1000 * SCHEMA_WAIT_S:
+            return True
+        place = message.position.place
+        until = self._waits.get(place)
+        if until is None or now >= until + SCHEMA_WAIT_PERIOD_S:
+            until = self._waits[place] = now + SCHEMA_WAIT_S
+        return now >= until and (read > met or now >= met + SCHEMA_READ_S_MAX)
+
+    def _allowance(self, topic: str, now: float) -> Allowance:
+        found = self._allowances.get(topic)
+        if found is None:
+            found = self._allowances[topic] = Allowance(self._ratio_max, now)
+        return found
+
+    def _set_aside(self, message: Message, reason: str, now: float, now_ms: int) -> SetAside:
+        topic = message.position.place.topic
+        if not self._allowance(topic, now).take(now):
+            raise _MustWait(for_schema=False)
+        self.malformed[topic] += 1
         letter = dead_letter(
             position=message.position,
             time_ms=message.time_ms,

@@ -1,7 +1,9 @@
-"""What a worker waits for before it begins: the tables of its version, and the topics."""
+"""What a worker waits for before it begins: the tables of its version, and the topics; and the file by which others see that it is ready and still alive."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,13 @@ from runstream_sinks.log import log
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from runstream_schemas.settings import Settings
 
 WAIT_INTERVAL_S = 0.5
 COMPLAIN_INTERVAL_S = 5.0
+RENEW_INTERVAL_S = 1.0
 
 
 def wait_for_tables(settings: Settings, stop: threading.Event) -> bool:
@@ -70,3 +74,31 @@ def _wait(message: str, missing: Callable[[], str], stop: threading.Event) -> bo
             log.warning(message, reason=reason)
         stop.wait(WAIT_INTERVAL_S)
     return False
+
+
+class ReadyFile:
+    """The file that says `ready` once the worker consumes. Its age tells a process that waits from one that hangs."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._written = False
+        self._renew_at = 0.0
+
+    def write(self) -> None:
+        """Says that the worker is ready."""
+        if self._path is None:
+            return
+        # Whole or not at all: who waits for the file must not read half of it.
+        fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        fresh.write_text("ready\n", encoding="utf-8")
+        fresh.replace(self._path)
+        self._written = True
+
+    def renew(self) -> None:
+        """Gives the file the time of now, about once a second. Only the loop that would hang may call it."""
+        now = time.monotonic()
+        if self._path is None or not self._written or now < self._renew_at:
+            return
+        self._renew_at = now + RENEW_INTERVAL_S
+        with contextlib.suppress(FileNotFoundError):  # A supervisor takes it away before it starts the part anew.
+            os.utime(self._path)

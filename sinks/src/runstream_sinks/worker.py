@@ -19,13 +19,12 @@ from runstream_sinks.batching import Batches, Limits
 from runstream_sinks.clickhouse import Server
 from runstream_sinks.errors import SinksError
 from runstream_sinks.inserter import Inserter
-from runstream_sinks.log import log
+from runstream_sinks.log import log, logger
 from runstream_sinks.pipeline import Pipeline, SetAside, routes, rows_of
-from runstream_sinks.readiness import wait_for_tables, wait_for_topics
+from runstream_sinks.readiness import ReadyFile, wait_for_tables, wait_for_topics
+from runstream_sinks.telling import Telling
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from runstream_schemas.settings import Settings
     from runstream_sinks.ledger import Place
 
@@ -35,13 +34,15 @@ CHUNK_BYTES_MAX = 64 << 20
 # Chunks open and in flight; past it nothing is fetched until half is gone. Twice as much may be in memory while chunks turn into Arrow.
 PENDING_BYTES_MAX = 192 << 20
 COMMIT_INTERVAL_S = 0.2
-FIGURES_INTERVAL_S = 30.0
 SCHEMA_REFRESH_S = 0.5
+RETRY_HELD_S = 0.2
 # A rebalance waits for its members: what is not inserted by then is left to the next owner.
 REVOKE_BUDGET_S = 5.0
 # SIGTERM to exit takes at most 10 s: this long for the rows, the rest for Kafka, then the process ends as if it had been killed, which loses nothing.
 DRAIN_BUDGET_S = 6.0
 EXIT_BUDGET_S = 9.0
+# A worker that stops for good keeps what the servers hold already.
+KEEP_BUDGET_S = 2.0
 
 
 class Worker:
@@ -61,15 +62,14 @@ class Worker:
             ratio_max=settings.dead_letter_ratio_max,
             worker=name,
         )
+        self._telling = Telling(self._pipeline)
+        self._ready = ReadyFile(settings.ready_file)
         self._source = kafka.Source(settings)
-        self._letters = kafka.Letters(settings)
+        self._letters = kafka.Letters(settings, self._ready.renew)
         self._schemas = kafka.SchemaReader(settings, catalogue)
         self._inserter = Inserter(lambda: Server(settings.clickhouse_url, settings.clickhouse_database))
         self._full = self._closing = False
-        self._commit_at = self._refresh_at = 0.0
-        self._figures_at = time.monotonic() + FIGURES_INTERVAL_S
-        self._inserted_rows = self._inserted_chunks = 0
-        self._insert_s = 0.0
+        self._commit_at = self._refresh_at = self._retry_at = 0.0
 
     def stop(self) -> None:
         """Asks the worker to drain and end; safe in a signal handler and from any thread."""
@@ -79,7 +79,7 @@ class Worker:
         """Works until `stop`, then inserts what it has, commits, and leaves the group.
 
         Raises:
-            SinksError: ClickHouse or Kafka refused for good, a migration does not fit, or too many records were malformed.
+            SinksError: ClickHouse or Kafka refused for good, or a migration does not fit.
         """
         topics = routes(self._settings.topic_prefix)
         try:
@@ -91,6 +91,9 @@ class Worker:
             while not self._stop.is_set():
                 self._turn()
             self._drain(DRAIN_BUDGET_S)
+        except SinksError:
+            self._keep()
+            raise
         finally:
             self._close()
 
@@ -99,6 +102,7 @@ class Worker:
     def _turn(self) -> None:
         for message in self._source.poll(records_max=POLL_RECORDS_MAX, timeout_s=POLL_S):
             self._send(self._pipeline.take(message, time.monotonic(), time.time_ns() // 1_000_000))
+        self._ready.renew()
         self._retry_held()
         self._letters.poll()
         for chunk in self._batches.due(time.monotonic()):
@@ -106,22 +110,25 @@ class Worker:
         self._settle(0.0)
         self._commit()
         self._regulate()
-        self._tell_figures()
+        self._telling.now_and_then()
 
     def _send(self, aside: SetAside | None) -> None:
         if aside is None:
             return
-        letter = aside.letter
-        log.warning("malformed record set aside", topic=letter.topic, partition=letter.partition, offset=letter.offset, reason=letter.reason)
-        self._letters.send(letter, lambda: self._batches.ledger.settle(aside.claim))
+        self._telling.set_aside(aside.letter)
+        self._letters.send(aside.letter, lambda: self._batches.ledger.settle(aside.claim))
 
     def _retry_held(self) -> None:
+        """Tries messages that wait, with what the schema topic has by now."""
         now = time.monotonic()
-        if not self._pipeline.unknown or now < self._refresh_at:
+        if not self._pipeline.held or now < self._retry_at or self._letters.full:
             return
-        # While messages wait the topic is read often; an id that was given up is looked for now and then.
-        self._refresh_at = now + (SCHEMA_REFRESH_S if self._pipeline.held else FIGURES_INTERVAL_S)
-        self._schemas.refresh()
+        self._retry_at = now + RETRY_HELD_S
+        if self._pipeline.wants_schemas and now >= self._refresh_at:
+            self._refresh_at = now + SCHEMA_REFRESH_S
+            began_ms = time.time_ns() // 1_000_000
+            if self._schemas.refresh():
+                self._pipeline.schemas_read(now, began_ms)
         for aside in self._pipeline.retry(time.monotonic(), time.time_ns() // 1_000_000):
             self._send(aside)
 
@@ -131,9 +138,7 @@ class Worker:
             if done.error is not None:
                 raise done.error
             self._batches.acknowledge(done.chunk)
-            self._inserted_rows += done.chunk.rows.rows
-            self._inserted_chunks += 1
-            self._insert_s += done.seconds
+            self._telling.inserted(done)
 
     def _commit(self, *, wait: bool = False) -> None:
         now = time.monotonic()
@@ -146,7 +151,7 @@ class Worker:
             self._batches.ledger.committed(marks)
 
     def _regulate(self) -> None:
-        """Fetches nothing while memory is full, and nothing from partitions that wait for a schema."""
+        """Fetches nothing while memory is full, and nothing from partitions that wait."""
         nbytes = self._batches.nbytes
         if nbytes >= PENDING_BYTES_MAX and not self._full:
             self._full = True
@@ -154,32 +159,14 @@ class Worker:
         elif nbytes <= PENDING_BYTES_MAX // 2:
             self._full = False
         held = self._pipeline.held
-        self._source.only(lambda place: not self._full and place not in held)
-
-    def _tell_figures(self) -> None:
-        now = time.monotonic()
-        if now < self._figures_at:
-            return
-        self._figures_at = now + FIGURES_INTERVAL_S
-        log.info(
-            "figures",
-            records=self._pipeline.records,
-            malformed=self._pipeline.malformed,
-            newest_age_s=time.time() - self._pipeline.newest_ms / 1000 if self._pipeline.newest_ms else "none",
-            rows=self._inserted_rows,
-            inserts=self._inserted_chunks,
-            insert_ms=1000 * self._insert_s / max(1, self._inserted_chunks),
-            pending_bytes=self._batches.nbytes,
-            in_flight=self._batches.in_flight,
-        )
+        full = self._full or self._letters.full
+        self._source.only(lambda place: not full and place not in held)
 
     # ---- partitions come and go --------------------------------------------------------------------------------------------------------
 
     def _assigned(self, places: set[Place]) -> None:
         log.info("partitions assigned", partitions=len(places))
-        ready_file = self._settings.ready_file
-        if ready_file is not None:
-            _write_ready(ready_file)
+        self._ready.write()
 
     def _revoked(self, places: set[Place], lost: bool) -> None:
         """Inserts and commits within the budget, then drops what is left: its next owner reads it again."""
@@ -201,19 +188,20 @@ class Worker:
             log.warning("out of time, the rest will be read again", chunks=self._batches.in_flight)
         self._commit(wait=True)
 
+    def _keep(self) -> None:
+        """Commits what is held by ClickHouse and Kafka already, so that whoever comes next does not set the same records aside again."""
+        for done in self._inserter.finished():
+            if done.error is None:
+                self._batches.acknowledge(done.chunk)
+        self._letters.flush(KEEP_BUDGET_S)
+        self._commit(wait=True)
+
     def _close(self) -> None:
         self._closing = True
         self._inserter.close(timeout_s=0.5)
         self._schemas.close()
         self._source.close()
-        log.info("sink worker ended", records=self._pipeline.records, rows=self._inserted_rows, malformed=self._pipeline.malformed)
-
-
-def _write_ready(path: Path) -> None:
-    # Whole or not at all: who waits for the file must not read half of it.
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text("ready\n", encoding="utf-8")
-    fresh.replace(path)
+        log.info("sink worker ended", records=self._pipeline.records, rows=self._telling.rows, malformed=self._pipeline.malformed.total())
 
 
 def _give_up() -> NoReturn:
@@ -237,6 +225,10 @@ def main(settings: Settings) -> int:
     try:
         worker.run()
     except SinksError as error:
+        log.error("sink worker stops", reason=f"{type(error).__name__}: {error}")
+        return 1
+    except Exception as error:  # noqa: BLE001 - whatever a worker dies of, its last line must say it
+        logger.exception("sink worker met an error that nobody foresaw")
         log.error("sink worker stops", reason=f"{type(error).__name__}: {error}")
         return 1
     return 0
