@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from runstream_local.kafka_jars import KAFKA_VERSION
 from runstream_schemas.settings import load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,11 @@ def compose() -> dict[str, Any]:
 def has_docker_compose() -> bool:
     """Whether this machine has Docker's client with its compose plug-in; users' machines need not."""
     return shutil.which("docker") is not None and subprocess.run(["docker", "compose", "version"], capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def test_one_version_of_kafka_is_used_everywhere() -> None:
+    """The deployment runs the version of Kafka that the embedded stack and so the tests run."""
+    assert compose()["services"]["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
 
 
 @pytest.mark.parametrize("service", SERVICES)

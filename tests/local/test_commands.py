@@ -141,6 +141,38 @@ def test_sql_prints_each_format(engine: Stack) -> None:
 
 
 @pytest.mark.stack
+def test_sql_gives_what_no_format_has_a_word_for_as_its_help_says(engine: Stack) -> None:
+    """NaN, infinities, missing values and bytes that are no UTF-8, in json and csv."""
+    sql = "SELECT 'a\\xffb' AS s, nan AS v, -inf AS w, NULL::Nullable(Float64) AS n"
+
+    def ask(name: str) -> bytes:
+        argv = [sys.executable, "-m", "runstream.cli", "sql", "--data", str(engine.data), "--format", name, sql]
+        return subprocess.run(argv, env=CLEAN, capture_output=True, timeout=60, check=True).stdout
+
+    assert ask("csv") == b'"s","v","w","n"\n"a\xffb",nan,-inf,\\N\n'
+    assert ask("json") == b'{"s":"a\xffb","v":"nan","w":"-inf","n":null}\n'
+    told = runstream("sql", "--help").stdout
+    assert '"nan"' in told
+    assert "UTF-8" in told
+    assert " \\N " in told
+
+
+@pytest.mark.parametrize(("statement", "stdin"), [("", None), (" \n;", None), ("-", "\n")])
+def test_an_empty_statement_is_said(tmp_path: Path, statement: str, stdin: str | None) -> None:
+    """There is nothing to run, and nothing is asked."""
+    answer = runstream("sql", statement, "--data", str(tmp_path), stdin=stdin)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert len(answer.stderr.splitlines()) == 1
+    assert "expected a SQL statement" in answer.stderr
+
+
+def test_help_names_every_worker() -> None:
+    """What `up` says that it starts is what there is."""
+    told = runstream("up", "--help").stdout
+    assert all(word in told for word in ("Kafka", "ClickHouse", "topics", "tables", "Faust", "sink", "notifier"))
+
+
+@pytest.mark.stack
 def test_sql_errors_are_one_message(engine: Stack) -> None:
     """ClickHouse's message comes without code and version around it, and the command ends with 1."""
     answer = runstream("sql", "SELECT * FROM nowhere", "--data", str(engine.data))

@@ -18,7 +18,7 @@ from runstream_local.demo import reads, show
 from runstream_local.demo.agents import end_agents, holder
 from runstream_local.demo.chart import Line, draw
 from runstream_local.demo.network import Network
-from runstream_local.demo.train import warmed_up
+from runstream_local.demo.train import BATCH, digits, warmed_up
 
 
 def writer(rank: int, points: int, **other: Any) -> dict[str, Any]:
@@ -119,6 +119,16 @@ def test_a_saved_network_is_a_file_of_its_size(tmp_path: Path) -> None:
         assert np.array_equal(arrays["weight_0"], network.weights[0])
 
 
+def test_the_learning_curve_is_by_epoch() -> None:
+    """The question's epochs have as many steps as training takes through its images, and what diverged says in which of how many epochs."""
+    images = digits()[0]
+    assert f"intDiv(step, {len(images) // BATCH})" in reads.CURVE
+    rows = [{"rank": 1, "epoch": epoch, "first_step": 22 * epoch, "loss": 0.5, "non_finite": int(epoch >= 12)} for epoch in range(60)]
+    console = Console(record=True, width=120, file=io.StringIO())
+    console.print(show.curve(rows, 100))
+    assert "rank 1: first not finite in epoch 13 of 60" in console.export_text()
+
+
 def test_warm_up_grows_over_the_first_half_and_stays() -> None:
     """The learning rate grows linearly over the first half."""
     rates = [warmed_up(2.0, epoch, 10) for epoch in range(10)]
@@ -158,11 +168,13 @@ def test_progress_reads_as_plain_lines_and_as_a_live_view() -> None:
     line = progress.line(3.0)
     assert "5,678" in line
     assert "1,234" in line
+    assert "metric points logged 5,678" in line
     assert "not finite" in line
     console = Console(record=True, width=120, file=io.StringIO())
     console.print(show.live(progress, 3.0))
     console.print(show.account(GOOD, reads.verdict(GOOD, [alert(1)], LOGGED, LOGGED)))
     text = console.export_text()
     assert "5,678" in text
+    assert "metric points logged" in text
     assert "diverged" in text
     assert "balanced: 27 points logged" in text

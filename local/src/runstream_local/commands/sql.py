@@ -3,6 +3,9 @@
 runstream sql "SELECT name, count() FROM metrics GROUP BY name"
 runstream sql --format arrow "SELECT * FROM metrics" > metrics.arrow
 runstream sql - < report.sql
+
+json writes NaN and infinities as the texts "nan", "inf" and "-inf", and a missing value as null; csv writes nan, inf, -inf and \\N.
+Bytes that are no UTF-8 are in csv and json what they are in the table: read them with errors="surrogateescape", or ask for hex(column).
 """
 
 from __future__ import annotations
@@ -36,8 +39,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the answer; 1 when ClickHouse refuses the statement, with its message on stderr."""
+    """Prints the answer; 1 when ClickHouse refuses the statement, with its message on stderr; 2 when there is no statement."""
     statement = sys.stdin.read() if args.statement == "-" else str(args.statement)
+    if not statement.strip(" \t\r\n;"):
+        where = "standard input" if args.statement == "-" else "the argument"
+        sys.stderr.write(f"runstream sql: expected a SQL statement, but {where} holds none\n")
+        return 2
     return print_answer(statement, answer=args.format, database=args.database, data=args.data)
 
 

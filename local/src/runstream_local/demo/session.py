@@ -56,9 +56,11 @@ def stack_on(settings: Settings, console: Console) -> Generator[Settings]:
         console.print(f"using the stack that runs on {settings.home_dir}")
         yield _settings_of(settings.home_dir)
         return
-    console.print(f"starting Kafka, ClickHouse, a Faust worker and a sink worker on {settings.home_dir} ...")
+    console.print(f"starting Kafka, ClickHouse, a Faust worker, a sink worker and a notifier on {settings.home_dir} ...")
     begun = time.monotonic()
     stack = Stack(data=settings.home_dir)
+    for notice in stack.notices:
+        console.print(notice)
     try:
         with _download(console) as progress:
             stack.start(progress=progress)

@@ -44,7 +44,7 @@ class Progress:
     def line(self, elapsed_s: float) -> str:
         """The state in one plain line, for output that is no terminal."""
         ranks = ", ".join(f"rank {rank} epoch {told['epoch'] + 1}/{self.epochs} loss {_loss(told)}" for rank, told in sorted(self.ranks.items()))
-        return f"{elapsed_s:5.1f} s  {ranks or 'starting'}  points logged {self.logged:,} shipped {self.shipped:,} stored {self.stored:,}  alerts {len(self.alerts)}"
+        return f"{elapsed_s:5.1f} s  {ranks or 'starting'}  metric points logged {self.logged:,} shipped {self.shipped:,} stored {self.stored:,}  alerts {len(self.alerts)}"
 
 
 def _loss(told: dict[str, Any]) -> str:
@@ -72,7 +72,7 @@ def live(progress: Progress, elapsed_s: float) -> RenderableType:
         loss = Text(_loss(told), style="bold red" if told["loss"] is None else "")
         ranks.add_row(str(rank), f"{told['epoch'] + 1}/{progress.epochs}", bar, loss, f"{told['accuracy']:.1%}")
     points = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("points logged", "shipped", "stored", "hardware readings stored"):
+    for title in ("metric points logged", "shipped", "stored", "hardware readings stored"):
         points.add_column(title, justify="right")
     points.add_row(f"{progress.logged:,}", f"{progress.shipped:,}", f"{progress.stored:,}", f"{progress.hardware:,}")
     parts: list[RenderableType] = [ranks, Text(), points]
@@ -93,6 +93,7 @@ def _alert_text(row: dict[str, Any]) -> Text:
 def curve(rows: Rows, width: int) -> RenderableType:
     """The learning curve: training loss by epoch, one line a rank, on a logarithmic axis."""
     ranks = sorted({int(row["rank"]) for row in rows})
+    epochs = 1 + max((int(row["epoch"]) for row in rows), default=0)
     lines: list[Line] = []
     legend: list[Text] = []
     for rank in ranks:
@@ -101,7 +102,7 @@ def curve(rows: Rows, width: int) -> RenderableType:
         lines.append(Line(f"rank {rank}", points))
         broken = next((row for row in mine if int(row["non_finite"])), None)
         good = [loss for _, loss in points if math.isfinite(loss)]
-        said = f"first not finite in epoch {int(broken['epoch']) + 1}" if broken else f"{good[0]:.3g} → {good[-1]:.3g}" if good else "no value"
+        said = f"first not finite in epoch {int(broken['epoch']) + 1} of {epochs}" if broken else f"{good[0]:.3g} → {good[-1]:.3g}" if good else "no value"
         legend.append(Text.assemble(("── ", COLOURS[rank % len(COLOURS)]), f"rank {rank}: {said}"))
     chart = draw(lines, width=min(width, 100), height=10, y_min=0.01, y_max=100.0)
     return Group(*chart, Text("        epochs →", style="dim"), *legend)
