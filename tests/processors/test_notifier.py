@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import http.server
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runstream_processors.errors import DeliveryFailed
+from runstream_processors.notify import service
 from runstream_processors.notify.delivery import Services, Webhook, line, payload
 from runstream_processors.notify.notifier import PAUSES_S, Notifier
 from runstream_processors.notify.service import channels_of
@@ -219,6 +222,25 @@ class TestWebhook:
             assert server.posted[0]["type"] == "failure"
         with pytest.raises(SettingsError, match="RUNSTREAM_NOTIFY"):
             channels_of(Settings(notify="nonsense://x"))
+
+
+def test_tries_that_take_long_are_signs_of_life(tmp_path: Path) -> None:
+    """The ready file is renewed before each try, so that a channel that does not answer does not make the notifier look as if it hung."""
+    ready = tmp_path / "ready"
+    ready.write_text("ready")
+    times: list[int] = []
+
+    class Silent(Recorder):
+        def deliver(self, alert: Alert) -> None:
+            self.given.append(alert)
+            times.append(ready.stat().st_mtime_ns)
+            os.utime(ready, (0, 0))
+            raise DeliveryFailed(self.kind, "no answer")
+
+    pause = functools.partial(service._pause, threading.Event(), ready)
+    Notifier([Silent()], lambda _: None, lambda seconds: pause(seconds / 100), 3_600_000).take(ALERT, NOW_MS)
+    assert len(times) == 1 + len(PAUSES_S)
+    assert all(times)
 
 
 @pytest.mark.stack

@@ -62,8 +62,7 @@ def run(settings: Settings) -> int:
             "session.timeout.ms": _SESSION_TIMEOUT_MS,
         }
     )
-    # A pause between tries ends at once when the process is asked to stop; what was not delivered then is not committed.
-    notifier = Notifier(channels, delivery.say, asked.wait, int(settings.alert_late_s * 1000))
+    notifier = Notifier(channels, delivery.say, functools.partial(_pause, asked, settings.ready_file), int(settings.alert_late_s * 1000))
     consumer.subscribe([topic])
     if settings.ready_file is not None:
         settings.ready_file.write_text("ready\n", encoding="utf-8")
@@ -76,6 +75,15 @@ def run(settings: Settings) -> int:
     finally:
         consumer.close()
     return 0
+
+
+def _pause(asked: threading.Event, ready_file: Path | None, pause_s: float) -> bool:
+    """Pauses between tries, and says whether the process was asked to stop, which ends the pause; what was not delivered then is not committed.
+
+    All tries of one alert may take half a minute while its channels do not answer, which is no reason to be taken for one that hangs.
+    """
+    _renew(ready_file)
+    return asked.wait(pause_s)
 
 
 def _renew(ready_file: Path | None) -> None:
