@@ -35,7 +35,7 @@ class ListSender(Sender):
     """Takes records while there is `room`; nothing is answered until `settle` or an answer of one's own."""
 
     def __init__(self) -> None:
-        self.last_error = ""
+        self.last_error = self.trouble = ""
         self.broken = False
         self.room = 1 << 30
         self.sent: list[Sent] = []

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 from runstream_producers import claims, states
 from runstream_producers.errors import JournalError
 from runstream_producers.journal import format as fmt
-from runstream_producers.journal.segments import locked
+from runstream_producers.journal.segments import held, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runstream_producers.claims import Claim
     from runstream_producers.hardware import Sampler
@@ -59,10 +59,9 @@ def take_lock(folder: Path) -> int | None:
 
 @dataclass(slots=True)
 class _Hand:
-    """What the agent has in hand of one writer. `own` marks the agent's own journals of hardware readings."""
+    """What the agent has in hand of one writer."""
 
     shipment: Shipment
-    own: bool
     claim: Claim
     heard_ms: int  # The writer's last sign of life.
     alive: bool = True
@@ -85,6 +84,7 @@ class Agent:
 
     def __init__(self, folder: Path, settings: Settings, sender: Sender, sampler: Sampler | None) -> None:
         self._folder = folder
+        self._told_trouble: str | None = None
         self._settings = settings
         self._sender = sender
         self._sampler = sampler
@@ -113,6 +113,7 @@ class Agent:
             self._scan_at = now + SCAN_S
             self._scan()
             self._sample(now)
+            self._tell_trouble()
         if self._hands:
             self._busy_at = now
         urgent = any(hand.end is not None or not hand.alive for hand in self._hands.values())
@@ -127,6 +128,12 @@ class Agent:
         else:
             for hand in self._hands.values():
                 hand.shipment.settle(now)
+
+    def _tell_trouble(self) -> None:
+        """Leaves in the folder why nothing arrives at present, for `finish` to say."""
+        if self._sender.trouble != self._told_trouble:
+            self._told_trouble = self._sender.trouble
+            states.tell_trouble(self._folder, self._sender.trouble)
 
     # ---- journals ----------------------------------------------------------------------------------------------------------------------
 
@@ -163,14 +170,13 @@ class Agent:
             claims.remove(folder)
             claim.release()
             return
-        own = any(one.writer.identity.writer == identity.writer for one in self._hardware.values())
-        self._hands[name] = _Hand(shipment, own, claim, states.last_sign_ms(folder, identity.started_ms))
+        self._hands[name] = _Hand(shipment, claim, states.last_sign_ms(folder, identity.started_ms))
         _log.info("journal taken up writer=%d run=%s rank=%d kind=%s", identity.writer, identity.run_id, identity.rank, identity.kind)
 
     def _look_at(self, name: str, hand: _Hand) -> None:
         """Finds out whether a writer has ended, and how."""
         folder = self._folder / name
-        if not hand.own and not locked(folder / "lock"):
+        if hand.shipment.identity.writer not in held and not locked(folder / "lock"):
             hand.alive = False
         with contextlib.suppress(OSError, ValueError, TypeError):
             hand.end = fmt.End.from_json((folder / "end.json").read_text(encoding="utf-8"))
@@ -293,40 +299,58 @@ class Agent:
             hand.claim.release()
 
 
-def serve(folder: Path, settings: Settings) -> int:
-    """Runs an agent on a folder if there is none; 0 in either case."""
+def serve(folder: Path, settings: Settings, begun: Callable[[Agent], None], close_s: float = 5.0) -> int:
+    """Runs an agent on a folder if there is none; 0 in either case, 2 where the settings give no producer.
+
+    Args:
+        folder: the journal folder.
+        settings: where to ship, and how.
+        begun: gets each agent as it begins, for whoever may stop it: after a fatal error of the producer another goes on.
+        close_s: seconds for the last answers at the end.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = take_lock(folder)
     if lock is None:
         return 0
     from runstream_producers.hardware import Sampler as HardwareSampler
     from runstream_producers.kafka import Sender as KafkaSender
-    from runstream_producers.kafka import producer_options
+    from runstream_producers.kafka import SenderError, producer_options
 
     sampler = HardwareSampler() if settings.hardware_interval > 0 else None
-    while True:
-        sender = KafkaSender(producer_options(settings, f"runstream-agent-{socket.gethostname()}"))
-        agent = Agent(folder, settings, sender, sampler)
-
-        def stop(_number: int, _frame: object, agent: Agent = agent) -> None:
-            agent.stopping = True
-
-        signal.signal(signal.SIGTERM, stop)
-        _log.info("agent begins folder=%s kafka=%s", folder, settings.kafka)
-        try:
+    try:
+        while True:
+            sender = KafkaSender(producer_options(settings, f"runstream-agent-{socket.gethostname()}"))
+            agent = Agent(folder, settings, sender, sampler)
+            begun(agent)
+            _log.info("agent begins folder=%s kafka=%s", folder, settings.kafka)
             agent.run()
-            agent.close(0.0 if sender.broken else 5.0)
-        except FileNotFoundError:
-            _log.warning("agent ends, since its folder was removed folder=%s", folder)
-            return 0
-        # Give up the lock, then look once more: a rank that saw it held and so started no agent has made its folder before that.
-        os.close(lock)
-        if agent.stopping or not any(entry.name.startswith("w-") and entry.name not in agent.broken for entry in os.scandir(folder)):
-            _log.info("agent ends")
-            return 0
-        lock = take_lock(folder)
-        if lock is None:
-            return 0
+            agent.close(0.0 if sender.broken else close_s)
+            # Give up the lock, then look once more: a rank that saw it held and so started no agent has made its folder before that.
+            os.close(lock)
+            lock = -1
+            if agent.stopping or not any(entry.name.startswith("w-") and entry.name not in agent.broken for entry in list(os.scandir(folder))):
+                _log.info("agent ends")
+                return 0
+            lock = take_lock(folder)
+            if lock is None:
+                return 0
+    except FileNotFoundError:
+        _log.warning("agent ends, since its folder was removed folder=%s", folder)
+        return 0
+    except SenderError as error:
+        _log.error("agent cannot begin: %s", error)
+        states.tell_trouble(folder, str(error))
+        return 2
+    finally:
+        if lock is not None and lock >= 0:
+            os.close(lock)
+
+
+def _stop_at_sigterm(agent: Agent) -> None:
+    def stop(_number: int, _frame: object) -> None:
+        agent.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -341,7 +365,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        return serve(args.folder, load())
+        return serve(args.folder, load(), _stop_at_sigterm)
     except SettingsError as error:
         _log.error("%s", error)
         return 2

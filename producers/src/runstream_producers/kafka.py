@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from runstream_producers.errors import ProducersError
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from runstream_schemas.settings import Settings
 
 _log = logging.getLogger(__name__)
+# librdkafka repeats itself for as long as a trouble lasts; what matters of it is said here, and only its worst is let through.
+_librdkafka = logging.getLogger(f"{__name__}.librdkafka")
+_librdkafka.setLevel(logging.CRITICAL)
 
 
 def producer_options(settings: Settings, client_id: str) -> dict[str, Any]:
@@ -41,38 +46,96 @@ def producer_options(settings: Settings, client_id: str) -> dict[str, Any]:
     }
 
 
-class Failure:
-    """Why a record was not delivered: the name of librdkafka's error, and whether the record itself is to blame."""
+Kind = Literal["wait", "unreachable", "access", "topic", "record", "fatal"]
+_KINDS: dict[Kind, tuple[int, ...]] = {
+    "record": (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD, KafkaError._BAD_MSG),
+    "access": (
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        KafkaError.ILLEGAL_SASL_STATE,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    ),
+    "topic": (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.TOPIC_EXCEPTION),
+    "unreachable": (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE),
+    "fatal": (KafkaError._FATAL,),
+}
+# What to do about each kind, for the one line that a user reads.
+_ADVICE: dict[Kind, str] = {
+    "unreachable": "Kafka cannot be reached: check RUNSTREAM_KAFKA and the network",
+    "access": "Kafka refuses this client: check the credentials in RUNSTREAM_KAFKA_OPTIONS and what they may write to",
+    "topic": "a topic is missing: `python -m runstream_producers.topics apply` creates them",
+}
+_SAID_AGAIN_S = 300.0  # How often the same trouble is logged.
 
-    __slots__ = ("name", "record_is_bad", "text")
+
+def kind_of(error: KafkaError) -> Kind:
+    """What an error asks for.
+
+    `wait`: it passes, and what failed is sent again. `unreachable`, `access`, `topic`: likewise, once somebody has mended the network, the credentials or the topics. `record`: the
+    record is refused for good and set aside. `fatal`: this producer is at its end, and another goes on from what is acknowledged.
+    """
+    if error.fatal():
+        return "fatal"
+    for kind, codes in _KINDS.items():
+        if error.code() in codes:
+            return kind
+    return "wait"
+
+
+class SenderError(ProducersError):
+    """No producer can be made of these settings."""
+
+
+class Failure:
+    """Why a record was not delivered: the name of librdkafka's error, what it asks for, and whether the record itself is to blame."""
+
+    __slots__ = ("kind", "name", "record_is_bad", "text")
 
     def __init__(self, error: KafkaError) -> None:
         self.name = str(error.name())
         self.text = str(error.str())
-        self.record_is_bad = error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD, KafkaError._BAD_MSG)
+        self.kind = kind_of(error)
+        self.record_is_bad = self.kind == "record"
 
 
 class Sender:
-    """Sends records; each answer comes to its own callback inside `poll`, in the calling thread. Once `broken` it sends nothing any more: another has to take over."""
+    """Sends records; each answer comes to its own callback inside `poll`, in the calling thread. Once `broken` it sends nothing any more: another has to take over.
+
+    `trouble` is the one sentence on why nothing arrives at present, empty once something has. Raises SenderError where librdkafka does not take the options.
+    """
 
     def __init__(self, options: dict[str, Any]) -> None:
+        self.trouble = ""
         self.last_error = ""
         self.broken = False
-        self._producer = Producer(options | {"error_cb": self._on_error}, logger=_log)
+        self._trouble_kind: Kind = "wait"
+        self._said: dict[str, float] = {}
+        try:
+            self._producer = Producer(options | {"error_cb": self._note}, logger=_librdkafka)
+        except KafkaException as problem:
+            raise SenderError(f"RUNSTREAM_KAFKA_OPTIONS must be options that librdkafka takes: {problem.args[0].str()}") from problem
 
     def send(self, topic: str, key: bytes, value: bytes, on_answer: Callable[[Failure | None], None]) -> bool:
         """Hands a record over; False where the queue is full, so that the caller waits. The answer is None for success."""
 
         def answered(error: KafkaError | None, _message: object) -> None:
-            on_answer(None if error is None else Failure(error))
+            if error is None:
+                self.trouble, self._trouble_kind = "", "wait"
+                on_answer(None)
+            else:
+                self._note(error, topic)
+                on_answer(Failure(error))
 
         try:
             self._producer.produce(topic, value, key, on_delivery=answered)
         except BufferError:
             return False
         except KafkaException as problem:
-            self.broken = self.broken or bool(problem.args[0].fatal())
-            on_answer(Failure(problem.args[0]))
+            answered(problem.args[0], None)
         return True
 
     def poll(self, timeout_s: float) -> int:
@@ -87,7 +150,17 @@ class Sender:
         """Waits for answers; returns how many are still missing."""
         return int(self._producer.flush(timeout_s))
 
-    def _on_error(self, error: KafkaError) -> None:
+    def _note(self, error: KafkaError, topic: str = "") -> None:
+        """Takes in an error of the connection or of a delivery; each is logged once in a while, not at each of its thousand repetitions."""
+        kind = kind_of(error)
         self.last_error = str(error.str())
-        self.broken = self.broken or bool(error.fatal())
-        _log.warning("kafka trouble error=%s text=%s", error.name(), error.str())
+        self.broken = self.broken or kind == "fatal"
+        # A broker that refuses us hangs up, too: that it cannot be reached is then not the news.
+        if kind in _ADVICE and not (kind == "unreachable" and self._trouble_kind == "access"):
+            self._trouble_kind = kind
+            self.trouble = f"{_ADVICE[kind]} ({error.name()}: {error.str()}{f' on {topic}' if topic else ''})"
+        now = time.monotonic()
+        text = f"{error.name()} {topic}"
+        if now - self._said.get(text, float("-inf")) >= _SAID_AGAIN_S:
+            self._said[text] = now
+            _log.warning("kafka trouble kind=%s error=%s topic=%s text=%s", kind, error.name(), topic, error.str())

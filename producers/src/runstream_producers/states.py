@@ -10,6 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from runstream_producers.heartbeat import Account, writer_record
+from runstream_producers.journal.segments import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from runstream_schemas import records as rec
 
 CRASHED = "its process ended without a word"
+TROUBLE_NAME = "trouble.txt"
 
 
 def told(shipment: Shipment, end: fmt.End | None, *, final: bool, now_ms: int, alive_ms: int) -> rec.Writer:
@@ -57,3 +59,21 @@ def publish_schemas(sender: Sender, topic_prefix: str) -> None:
     for one in bundled().entries():
         record = records.Schema(schema_id=one.schema_id, name=one.name, version=one.version, schema=one.text)
         sender.send(f"{topic_prefix}.schema", str(one.schema_id).encode(), wire.encode(record), lambda _failure: None)
+
+
+def tell_trouble(folder: Path, trouble: str) -> None:
+    """Leaves the one sentence on why nothing arrives at Kafka at present beside the journals; takes it away where it is empty."""
+    path = folder / TROUBLE_NAME
+    with contextlib.suppress(OSError):
+        if trouble:
+            write_whole(path, trouble)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def trouble_of(folder: Path) -> str:
+    """Why nothing arrives at Kafka at present, as whoever ships this folder last said; empty where nothing is known."""
+    try:
+        return (folder / TROUBLE_NAME).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -93,8 +93,8 @@ class Settings(BaseModel):
     sync_timeout: float = Field(
         default=60.0, description="seconds that `runstream sync` waits for Kafka without any answer before it gives up; what is left stays where it is", ge=0.1
     )
-    mode: Literal["online", "offline", "disabled"] = Field(
-        default="online", description="online ships; offline keeps the journal for `runstream sync`; disabled records nothing"
+    mode: Literal["online", "inline", "offline", "disabled"] = Field(
+        default="online", description="online ships by an agent beside the ranks, inline by a thread; offline keeps the journal for `runstream sync`; disabled records nothing"
     )
     preemption_signals: str = Field(
         default="",

@@ -1,4 +1,4 @@
-"""Keeps a node agent running beside this process: starts one where none holds the folder's lock, again and again if it is killed."""
+"""Keeps an agent running beside this process, or as a thread in it: starts one where none holds the folder's lock, again and again if it is killed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from runstream_producers import inline
 from runstream_producers.agent import LOCK_NAME
 from runstream_producers.journal.segments import locked
 from runstream_schemas.settings import environment_of
@@ -49,13 +50,15 @@ class Watch:
         except RuntimeError as error:  # No more threads, or the interpreter is ending: `finish` still looks after the agent.
             _log.warning("runstream: the agent is not watched (%s): should it be killed, the next run on this node ships what is left", error)
 
-    def stop(self) -> None:
+    def stop(self, deadline: float) -> None:  # noqa: ARG002 - there is nothing to wait for
         """Ends the watching; the agent goes on."""
         self._stop.set()
 
     def ensure(self, now: float) -> None:
         """Starts an agent where none holds the lock. Never waits and never raises."""
         self._children = [pid for pid in self._children if not _ended(pid)]
+        if inline.runs_here(self._folder):
+            return  # A run of mode inline in this process ships for all.
         if locked(self._folder / LOCK_NAME):
             self._starts = 0
             return
@@ -92,6 +95,28 @@ class Watch:
         while not self._stop.wait(WATCH_S):
             self.ensure(time.monotonic())
             self._each_round()
+
+
+class InlineWatch(Watch):
+    """Keeps the agent's thread of this process alive, unless somebody else ships the folder; `writer` is whose journal this is about."""
+
+    def __init__(self, folder: Path, settings: Settings, each_round: Callable[[], None], writer: int) -> None:
+        super().__init__(folder, settings, each_round)
+        self._writer = writer
+        self._inline = inline.inline_agent(folder, settings)
+        self._inline.users.add(writer)
+
+    def ensure(self, now: float) -> None:
+        """Starts the thread where nobody holds the lock. Never raises."""
+        if not self._inline.running and now - self._started_at >= START_PAUSE_S:
+            self._started_at = now if self._inline.ensure() else self._started_at
+
+    def stop(self, deadline: float) -> None:
+        """Ends the watching, and the thread with the last run of this process."""
+        super().stop(deadline)
+        self._inline.users.discard(self._writer)
+        if not self._inline.users:
+            self._inline.stop(deadline)
 
 
 def _ended(pid: int) -> bool:

@@ -14,13 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from runstream import _ends
-from runstream._agent import Watch
+from runstream._agent import InlineWatch, Watch
 from runstream._params import flatten, json_values
 from runstream._types import Event, EventSource, Finished
 from runstream_producers.errors import StrictError
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import values as val
 from runstream_producers.journal.segments import map_file
+from runstream_producers.states import trouble_of
 from runstream_schemas import ids
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Run:
         self._rows: _Rows = rows or NoRows()
         self._report = report
         self._ending: _ends.Ending | None = None
+        self._forked = False
         self.closing = False  # Its journal is being ended: a signal that would end the process meanwhile is held until that is done.
         self._finished: Finished | None = None
         self._watch: Watch | None = None
@@ -128,8 +130,12 @@ class Run:
     def _follow(self, rows: JournalWriter) -> None:
         """Looks at the journal's acknowledgements from now on, and keeps an agent alive that makes them."""
         self._ack = map_file(rows.folder.path / "ack", write=False)
+        folder = rows.folder.path.parent
         if self._settings.mode == "online":
-            self._watch = Watch(rows.folder.path.parent, self._settings, rows.flush_drops)
+            self._watch = Watch(folder, self._settings, rows.flush_drops)
+        elif self._settings.mode == "inline" and not self._forked:
+            self._watch = InlineWatch(folder, self._settings, rows.flush_drops, rows.identity.writer)
+        if self._watch is not None:
             self._watch.start()
 
     # ---- logging -----------------------------------------------------------------------------------------------------------------------
@@ -362,17 +368,20 @@ class Run:
                 clock.sleep(min(_POLL_S, max(0.0, deadline - clock.monotonic())))
         finally:  # Also when Ctrl-C ends the waiting: then it is not begun again at exit.
             if self._watch is not None:
-                self._watch.stop()
+                self._watch.stop(deadline)
             ack = self._read_ack()
             done = ack.done or journal is None
-            self._finished = Finished(done, 0 if done else max(0, rows - ack.next_seq), None if journal is None else journal.folder.path)
+            folder = None if journal is None else journal.folder.path
+            trouble = "" if done or folder is None or self._watch is None else trouble_of(folder.parent)
+            self._finished = Finished(done, 0 if done else max(0, rows - ack.next_seq), folder, trouble)
             _live.discard(self)
         if self._watch is not None and not done and not quiet:
             _log.warning(
-                "runstream: %d rows were not shipped within %g s; they are kept in %s and shipped by the agent once Kafka answers",
+                "runstream: %d rows were not shipped within %g s; they are kept in %s and shipped by the agent once Kafka answers%s",
                 self._finished.rows_left,
                 timeout,
                 self._finished.folder,
+                f". {self._finished.trouble}" if self._finished.trouble else "",
             )
         return self._finished
 
@@ -391,6 +400,7 @@ class Run:
         """In a forked child: acknowledgements, agent and end are the parent's until the child logs and so begins a journal of its own."""
         self._ack = self._watch = self._finished = None
         self._ending = None
+        self._forked = True
         self._rows.after_fork()
 
     def begun_in_child(self) -> None:

@@ -54,8 +54,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How `finish` ended: whether everything is acknowledged by Kafka, else how many rows are not yet, and the folder that keeps them."""
+    """How `finish` ended: whether everything is acknowledged by Kafka, else how many rows are not yet, the folder that keeps them, and why, as far as is known."""
 
     shipped: bool
     rows_left: int
     folder: Path | None
+    trouble: str = ""

@@ -20,6 +20,11 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+# Writers whose lock this very process holds: trying one of these would give it up.
+held: set[int] = set()
+os.register_at_fork(after_in_child=held.clear)
+
+
 def file_system_of(path: Path, mounts: str) -> str:
     """The type of the file system that holds a path, by the text of /proc/mounts; empty where it does not say."""
     best, found = "", ""
@@ -91,6 +96,7 @@ class Folder:
         self.path = base / fmt.folder_name(identity.writer)
         self._writer = identity.writer
         self._lock = -1
+        held.add(identity.writer)
         making = base / f".{fmt.folder_name(identity.writer)}"
         making.mkdir(mode=0o700)
         try:
@@ -154,6 +160,7 @@ class Folder:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+        held.discard(self._writer)
 
     def forget(self) -> None:
         """Called in a forked child: the lock is the parent's, and closing our copy of the descriptor leaves it alone."""
