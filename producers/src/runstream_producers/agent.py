@@ -41,6 +41,7 @@ LOOP_S = 0.02  # How long the loop waits for answers when there is nothing to se
 SCAN_S = 0.25  # How often the folder is searched for new journals and the writers' locks are tried.
 FINALS_MAX = 4  # Sends of a writer's last state, each refused by Kafka, before its journal goes without: its rows are stored by then.
 FINAL_PAUSE_S = 1.0
+KEEP_S = 0.5  # How often an agent that is kept looks whether another one has left the folder to it.
 
 
 def take_lock(folder: Path) -> int | None:
@@ -346,26 +347,47 @@ def serve(folder: Path, settings: Settings, begun: Callable[[Agent], None], clos
             os.close(lock)
 
 
-def _stop_at_sigterm(agent: Agent) -> None:
-    def stop(_number: int, _frame: object) -> None:
-        agent.stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
+def keep(folder: Path, settings: Settings, begun: Callable[[Agent], None], stopped: Callable[[], bool]) -> int:
+    """Runs agents on a folder until `stopped`, for ever idle if need be; while another one holds the folder, waits for its end."""
+    settings = settings.model_copy(update={"agent_idle_timeout": float("inf")})
+    code = 0
+    while not stopped() and code == 0:
+        code = serve(folder, settings, begun)
+        time.sleep(KEEP_S)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m runstream_producers.agent`."""
+    from runstream_producers.paths import agent_folder
     from runstream_schemas.settings import SettingsError, load
 
     parser = argparse.ArgumentParser(prog="python -m runstream_producers.agent", description="Ships the journals in a folder to Kafka until none is left.")
-    parser.add_argument("--folder", type=Path, required=True, help="journal folder that this agent owns")
+    parser.add_argument("--folder", type=Path, help="journal folder that this agent owns; the one that runs with these settings use, unless given")
+    parser.add_argument("--keep", action="store_true", help="go on when nothing is left, until SIGTERM: for a sidecar, or one agent for all jobs of a host")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     # Ctrl-C in a terminal is meant for the training, and the terminal's end is none of the agent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stopped = False
+    agents: list[Agent] = []
+
+    def begun(agent: Agent) -> None:
+        agents[:] = [agent]
+        agent.stopping = stopped
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        for agent in agents:
+            agent.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
     try:
-        return serve(args.folder, load(), _stop_at_sigterm)
+        settings = load()
+        folder = args.folder or agent_folder(settings)
+        return keep(folder, settings, begun, lambda: stopped) if args.keep else serve(folder, settings, begun)
     except SettingsError as error:
         _log.error("%s", error)
         return 2
