@@ -94,7 +94,8 @@ class Settings(BaseModel):
         default=60.0, description="seconds that `runstream sync` waits for Kafka without any answer before it gives up; what is left stays where it is", ge=0.1
     )
     mode: Literal["online", "inline", "offline", "disabled"] = Field(
-        default="online", description="online ships by an agent beside the ranks, inline by a thread; offline keeps the journal for `runstream sync`; disabled records nothing"
+        default="online",
+        description="online ships by an agent beside the ranks, inline by a thread; offline keeps the journal for `runstream sync`; disabled records nothing",
     )
     preemption_signals: str = Field(
         default="",
@@ -109,7 +110,9 @@ class Settings(BaseModel):
     rules_wait: float = Field(default=10.0, description="seconds a processor holds a frame whose writer's rules have not all come", ge=0.0)
     sink_rows: int = Field(default=500_000, description="rows after which a sink inserts a chunk", ge=1)
     sink_interval: float = Field(default=1.0, description="seconds after which a sink inserts what it has", gt=0.0)
-    dead_letter_ratio_max: float = Field(default=0.5, description="share of malformed records in a window past which a sink stops", gt=0.0, le=1.0)
+    dead_letter_ratio_max: float = Field(
+        default=0.5, description="share of malformed records of a topic past which a sink sets them aside only slowly; 1 means no bound", gt=0.0, le=1.0
+    )
     ready_file: _Path | None = Field(default=None, description="file in which a worker writes `ready` once it consumes")
 
     @property
