@@ -22,7 +22,8 @@ from runstream_producers.journal import format as fmt
 from runstream_producers.journal.survey import extent_of, open_journal
 from runstream_producers.journal.writer import JournalWriter
 from runstream_producers.paths import offline_folder
-from runstream_producers.sync import Plan, Sync, plan
+from runstream_producers.sync import Sync
+from runstream_producers.sync_plan import Plan, plan
 from runstream_schemas.records import MetricFrame
 from tests.producers.cluster import Place
 from tests.producers.journals import Reports, identity, make_writer

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import argparse
 
     from runstream_producers.errors import SyncError
-    from runstream_producers.sync import Plan, Progress, Result
+    from runstream_producers.sync import Progress, Result
+    from runstream_producers.sync_plan import Plan
 
 SUMMARY = "ship offline runs and leftovers to Kafka"
 
@@ -46,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SettingsError: a folder is not there, or Kafka cannot be reached.
     """
-    from runstream_producers import sync
     from runstream_producers.errors import SyncError
+    from runstream_producers.sync_plan import plan
 
     settings = load()
     try:
-        todo = sync.plan(args.folders, settings, watch=args.watch)
+        todo = plan(args.folders, settings, watch=args.watch)
         return _tell_plan(todo, as_json=args.json) if args.dry_run else _ship(todo, settings, args)
     except SyncError as error:
         raise SettingsError(str(error)) from error
