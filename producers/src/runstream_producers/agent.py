@@ -38,7 +38,8 @@ _log = logging.getLogger("runstream.agent")
 
 LOCK_NAME = "agent.lock"
 LOOP_S = 0.02  # How long the loop waits for answers when there is nothing to send.
-SCAN_S = 0.25  # How often the folder is searched for new journals and the writers' locks are tried.
+LOOK_S = 0.04  # How often the folder is searched for new journals and for ends: what a short run, and every `finish`, waits for.
+SCAN_S = 0.25  # How often the writers' locks are tried and the machine's readings are looked after.
 FINALS_MAX = 4  # Sends of a writer's last state, each refused by Kafka, before its journal goes without: its rows are stored by then.
 FINAL_PAUSE_S = 1.0
 KEEP_S = 0.5  # How often an agent that is kept looks whether another one has left the folder to it.
@@ -93,6 +94,7 @@ class Agent:
         self._hardware: dict[str, _Hardware] = {}
         self.broken: set[str] = set()
         self._busy_at = time.monotonic()
+        self._look_again_at = 0.0
         self._scan_at = 0.0
         self._ship_at = 0.0
         self.stopping = False
@@ -110,6 +112,9 @@ class Agent:
 
     def step(self, now: float) -> None:
         """One round: look for journals, sample, ship, tell."""
+        if now >= self._look_again_at:
+            self._look_again_at = now + LOOK_S
+            self._look()
         if now >= self._scan_at:
             self._scan_at = now + SCAN_S
             self._scan()
@@ -138,10 +143,18 @@ class Agent:
 
     # ---- journals ----------------------------------------------------------------------------------------------------------------------
 
-    def _scan(self) -> None:
+    def _look(self) -> None:
+        """Finds journals that are new, and the ends that writers have left."""
         for entry in list(os.scandir(self._folder)):
             if entry.name.startswith("w-") and entry.name not in self._hands and entry.name not in self.broken:
                 self._take_up(entry.name)
+        for name, hand in self._hands.items():
+            if hand.end is None and hand.alive and (self._folder / name / "end.json").exists():
+                self._read_end(name, hand)
+
+    def _scan(self) -> None:
+        """As `_look`, and finds the writers that have died."""
+        self._look()
         for name, hand in self._hands.items():
             if hand.end is None and hand.alive:
                 self._look_at(name, hand)
@@ -179,13 +192,15 @@ class Agent:
         folder = self._folder / name
         if hand.shipment.identity.writer not in held and not locked(folder / "lock"):
             hand.alive = False
+        self._read_end(name, hand)
+
+    def _read_end(self, name: str, hand: _Hand) -> None:
+        folder = self._folder / name
         with contextlib.suppress(OSError, ValueError, TypeError):
             hand.end = fmt.End.from_json((folder / "end.json").read_text(encoding="utf-8"))
 
     def _serve(self, name: str, hand: _Hand, now: float) -> None:
         shipment = hand.shipment
-        if hand.end is None and hand.alive and (self._folder / name / "end.json").exists():
-            self._look_at(name, hand)
         until = hand.end.next_seq if hand.end is not None else None
         moved = shipment.step(now, until)
         ended = (hand.end is not None or not hand.alive) and shipment.drained and not moved
