@@ -168,10 +168,52 @@ def test_a_journal_in_hand_is_left_alone(place: Place) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "1\n"
         assert "another process is shipping it" in synced(place)[0]
-        # An agent on that folder waits for its turn.
         assert writer.folder.path.exists()
         holder.kill()
     assert "1 journals shipped" in synced(place)[0]
+
+
+def test_an_agent_waits_for_a_journal_that_a_sync_has(place: Place) -> None:
+    """While a sync holds a leftover in the agent's folder, an agent that comes ships the others and waits for this one; when the sync dies, it takes it over."""
+    held, free = make_writer(place.folder), make_writer(place.folder)
+    for writer in (held, free):
+        writer.log({"a": 1.0})
+        writer.close("finished", "")
+    script = (
+        "import sys, time, pathlib; from runstream_producers.claims import claim; assert claim(pathlib.Path(sys.argv[1])); print(1, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(held.folder.path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "1\n"
+        agent = start_agent(place)
+        wait_for(lambda: not free.folder.path.exists(), 20, place.log)
+        time.sleep(1.2)  # More than the agent idles.
+        assert agent.poll() is None
+        assert held.folder.path.exists()
+        holder.kill()
+    assert agent.wait(20) == 0, place.log()
+    assert not held.folder.path.exists()
+    assert len(place.last_states()) == 2
+
+
+def test_damage_and_drops_are_said(place: Place) -> None:
+    """Rows that were dropped when they were logged, and rows that damage made unreadable, are shipped around, counted and told apart."""
+    full = JournalWriter(offline_folder(place.settings), identity, segment_bytes=1 << 16, bytes_max=1 << 20, report=Reports())
+    for _ in range(5000):
+        full.log({f"name-{one}": 1.0 for one in range(50)})
+    full.close("finished", "")
+    broken = offline_writer(place)
+    broken.close("finished", "")
+    with (broken.folder.path / fmt.segment_name(1)).open("r+b") as file:
+        file.seek(fmt.HEADER_BYTES + 1000)
+        file.write(b"\xff" * 8)
+    told = {one["writer"]: one for one in json.loads(synced(place, "--json")[0])["journals"]}
+    assert "had been dropped when they were logged (journal_full)" in told[full.identity.writer]["note"]
+    damaged = told[broken.identity.writer]
+    assert damaged["note"] == f"{ROWS - damaged['rows']} rows could not be read, since the journal is damaged"
+    assert 0 < damaged["rows"] < ROWS
+    state = place.last_states()[broken.identity.writer]
+    assert (state.points_logged, state.points_shipped) == (2 * ROWS, 2 * damaged["rows"])
 
 
 def test_a_claim_on_a_folder_that_has_gone_is_none(tmp_path: Path) -> None:
@@ -325,6 +367,8 @@ def test_kafka_away_is_one_sentence_and_loses_nothing(place: Place) -> None:
     assert time.monotonic() - began < 12
     assert err.count("\n") == 1
     assert err.startswith("runstream sync: Kafka at 127.0.0.1:9 has acknowledged nothing for 2 s (sync_timeout)")
+    _, err = synced(place, code=2, kafka_options="no.such.option=1")
+    assert (err.count("\n"), "no.such.option" in err) == (1, True)
     assert "1 journals shipped" in synced(place)[0]
     assert ledger_of(place.read("metric", MetricFrame)) == logged(50)
 
@@ -335,7 +379,8 @@ def test_a_missing_metric_topic_ends_in_a_sentence_too(place: Place) -> None:
     writer = offline_writer(place, 50)
     writer.close("finished", "")
     _, err = synced(place, code=2, sync_timeout="4", kafka_options="topic.metadata.propagation.max.ms=500;topic.metadata.refresh.interval.ms=500")
-    assert "nknown topic" in err
+    assert "topic" in err
+    assert f"{place.prefix}.metric" in err
     assert writer.folder.path.exists()
 
 

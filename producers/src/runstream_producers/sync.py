@@ -175,7 +175,7 @@ class Sync:
             raise SyncError(self._sentence(f"has acknowledged nothing for {self._settings.sync_timeout:g} s (sync_timeout)"))
 
     def _sentence(self, what: str) -> str:
-        done, trouble = self.progress, self.last_failure or self._sender.last_error
+        done, trouble = self.progress, self._sender.trouble or self.last_failure or self._sender.last_error
         why = f" ({trouble})" if trouble else ""
         kept = f"{done.journals_done} of {done.journals} journals are done, and what is left stays where it is for another `runstream sync`"
         return f"Kafka at {self._settings.kafka} {what}{why}: {kept}"
@@ -262,10 +262,18 @@ class Sync:
     def _let_go(self, folder: Path, hand: _Hand) -> None:
         """Everything of this writer is stored in Kafka: its folder goes."""
         hand.shipment.finish()
-        note = f"{hand.torn} bytes of a last row that its writer did not finish were left out" if hand.torn else ""
-        if aside := hand.shipment.ack.rows_aside:
-            note = "; ".join(filter(None, (note, f"{aside} rows were refused by Kafka and set aside in {folder.parent}")))
-        self._part(folder, hand, "shipped", note, removed=True)
+        ack, dropped = hand.shipment.ack, hand.shipment.dropped if hand.end is None else hand.end.dropped
+        notes: list[str] = []
+        if hand.torn:
+            notes.append(f"{hand.torn} bytes of a last row that its writer did not finish were left out")
+        if ack.rows_aside:
+            notes.append(f"{ack.rows_aside} rows were refused by Kafka and set aside in {folder.parent}")
+        if missing := ack.next_seq - ack.rows - ack.rows_aside:
+            reasons = ", ".join(sorted(reason for reason in dropped if reason != "bad_value"))
+            notes.append(
+                f"{missing} rows " + (f"had been dropped when they were logged ({reasons})" if reasons else "could not be read, since the journal is damaged")
+            )
+        self._part(folder, hand, "shipped", "; ".join(notes), removed=True)
 
     def _part(self, folder: Path, hand: _Hand, outcome: Outcome, note: str, *, removed: bool = False) -> None:
         shipment, one = hand.shipment, hand.shipment.identity
@@ -292,6 +300,11 @@ class _Overheard(Sender):
     def broken(self) -> bool:
         """Whether nothing can be sent any more."""
         return self._sender.broken
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing arrives at present."""
+        return self._sender.trouble
 
     @property
     def last_error(self) -> str:

@@ -47,14 +47,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SettingsError: a folder is not there, or Kafka cannot be reached.
     """
-    from runstream_producers.errors import SyncError
+    from runstream_producers.errors import ProducersError
     from runstream_producers.sync_plan import plan
 
     settings = load()
     try:
         todo = plan(args.folders, settings, watch=args.watch)
         return _tell_plan(todo, as_json=args.json) if args.dry_run else _ship(todo, settings, args)
-    except SyncError as error:
+    except ProducersError as error:
         raise SettingsError(str(error)) from error
 
 
