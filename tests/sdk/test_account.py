@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,9 +20,12 @@ import runstream
 from runstream import cli
 from runstream._account import WriterAccount
 from runstream_local.clickhouse.health import is_serving
+from runstream_producers.journal.writer import JournalWriter
+from runstream_producers.paths import offline_folder
 from runstream_producers.topics import ensure_topics
 from tests.answers import Answers
 from tests.producers.cluster import Place, settle
+from tests.producers.journals import Reports, identity
 from tests.sinks.workers import Pipe
 from tests.waiting import wait_for
 
@@ -109,6 +113,33 @@ def test_an_offline_run_synced_later_equals_the_online_one(stored: Stored, capsy
     [writer] = by_name["writers"]
     assert (writer["points_logged"], writer["points_shipped"], writer["points_stored"], writer["points_dropped"]) == (1001, 1001, 1001, {"bad_value": 1})
     assert writer["rows_logged"] == writer["rows_shipped"] == 506
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("crashed_first", [True, False])
+def test_a_synced_restart_counts_as_the_later_attempt(stored: Stored, crashed_first: bool) -> None:
+    """An attempt that crashed offline and the one that finished after it, synced long afterwards in whichever order: the run reads as finished."""
+    base = offline_folder(stored.place.settings)
+    run_id = str(uuid.uuid4())
+    now_ms = time.time_ns() // 1_000_000
+    journals: list[Path] = []
+    for started_ms, end in ((now_ms - 7_200_000, ""), (now_ms - 3_600_000, "finished")):
+        one = replace(identity(run_id=run_id), started_ms=started_ms)
+        writer = JournalWriter(base, lambda one=one: one, segment_bytes=1 << 16, bytes_max=1 << 20, report=Reports())
+        writer.log({"a": 1.0}, step=1)
+        if end:
+            writer.close(end, "")
+        else:
+            writer.folder.close()
+        for path in writer.folder.path.iterdir():
+            os.utime(path, (started_ms / 1000 + 600, started_ms / 1000 + 600))
+        journals.append(writer.folder.path)
+    for folder in journals if crashed_first else reversed(journals):
+        subprocess.run([sys.executable, "-m", "runstream.cli", "sync", str(folder)], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    stored.wait(run_id)
+    [run] = stored.answers.rows("SELECT state, ended FROM runs WHERE run_id = {run:UUID}", run=run_id)
+    assert run["state"] == "finished"
+    assert abs(run["ended"].timestamp() * 1000 - (now_ms - 3_000_000)) < 2000
 
 
 @pytest.mark.stack
