@@ -246,7 +246,11 @@ class Run:
         metric = val.text_of(metric)
         wrong = _wrong_rule(operator, threshold, severity, rank)
         if wrong:
-            self._report(f"rule:{metric}:{val.shown(operator)}", f"rule on {metric!r} was not registered: {wrong}")
+            # Told for each rule that differs: an alert that is missing is found out when it would have been needed.
+            self._report(
+                f"rule:{metric}:{val.shown(operator)}:{val.shown(threshold)}:{val.shown(severity)}:{val.shown(rank)}",
+                f"rule on {metric!r} was not registered: {wrong}",
+            )
             return ""
         kind = "non_finite" if operator == "non_finite" else "threshold"
         where = val.context_of(context)
@@ -373,7 +377,11 @@ class Run:
             done = ack.done or journal is None
             folder = None if journal is None else journal.folder.path
             trouble = "" if done or folder is None or self._watch is None else trouble_of(folder.parent)
-            self._finished = Finished(done, 0 if done else max(0, rows - ack.next_seq), folder, trouble)
+            if self._journal is None and self._settings.mode != "disabled":
+                trouble = "nothing was recorded, since no journal could be written"
+            elif done and ack.rows_aside:
+                trouble = f"{ack.rows_aside} rows were refused by Kafka for good and set aside beside the journals"
+            self._finished = Finished(done and not trouble, 0 if done else max(0, rows - ack.next_seq), folder, trouble)
             _live.discard(self)
         if self._watch is not None and not done and not quiet:
             _log.warning(
