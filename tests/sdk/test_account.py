@@ -44,11 +44,12 @@ class Stored:
         assert cli.main(["account", run, "--json"]) == code, self.pipe.log()
         return json.loads(capsys.readouterr().out)
 
-    def wait(self, run_id: str) -> None:
-        """Waits until the run's account balances."""
+    def wait(self, run_id: str, writers: int = 1) -> None:
+        """Waits until the run's account knows as many writers and balances."""
 
         def balanced() -> bool:
-            return cli.main(["account", run_id, "--json"]) == 0
+            known = self.answers.rows("SELECT count() AS n FROM writers WHERE toString(run_id) = {run:String}", run=run_id)[0]["n"]
+            return known >= writers and cli.main(["account", run_id, "--json"]) == 0
 
         wait_for(balanced, 40, lambda: f"the account of {run_id}: {self.pipe.log()}")
 
@@ -136,7 +137,7 @@ def test_a_synced_restart_counts_as_the_later_attempt(stored: Stored, crashed_fi
         journals.append(writer.folder.path)
     for folder in journals if crashed_first else reversed(journals):
         subprocess.run([sys.executable, "-m", "runstream.cli", "sync", str(folder)], check=True, timeout=60, stdout=subprocess.DEVNULL)
-    stored.wait(run_id)
+    stored.wait(run_id, writers=2)
     [run] = stored.answers.rows("SELECT state, ended FROM runs WHERE run_id = {run:UUID}", run=run_id)
     assert run["state"] == "finished"
     assert abs(run["ended"].timestamp() * 1000 - (now_ms - 3_000_000)) < 2000
