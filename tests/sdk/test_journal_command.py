@@ -10,6 +10,7 @@ import math
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from runstream_producers.journal.writer import JournalWriter
 from runstream_schemas import frame
 from tests.producers.journals import make_writer, raw_rows, segments
 from tests.producers.ledger import check_account, ledger_of
+from tests.waiting import wait_for
 
 RUN_ID = "0193a1f0-0000-7000-8000-000000000001"
 
@@ -142,6 +144,25 @@ def test_a_whole_journal_verifies(root: Path, capsys: pytest.CaptureFixture[str]
     assert "(running): 1 rows" in told.stdout
     assert "3 journals, 0 with something wrong" in told.stdout
     live.close("finished", "")
+
+
+def test_a_journal_in_use_verifies_at_any_moment(tmp_path: Path) -> None:
+    """Reading while the writer writes as fast as it can, and after it was killed in the middle, finds nothing wrong."""
+    counts = tmp_path / "counts"
+    counts.write_bytes(bytes(16))
+    with subprocess.Popen([sys.executable, "-m", "tests.producers.logging_child", str(tmp_path), str(counts), "3"]) as child:
+        wait_for(lambda: bool(struct.unpack("<Q", counts.read_bytes()[:8])[0]), 20, "the writer")
+        [folder] = tmp_path.glob("w-*")
+        checks = 0
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            report = verify(open_journal(folder))
+            assert report.ok, report.findings
+            checks += 1
+        child.kill()
+    assert checks > 3
+    assert verify(open_journal(folder)).ok
+    assert extent_of(open_journal(folder)).rows >= struct.unpack("<Q", counts.read_bytes()[:8])[0]
 
 
 def test_drops_that_were_counted_are_no_fault(root: Path) -> None:

@@ -77,11 +77,15 @@ def open_journal(folder: Path) -> Journal:
     identity = fmt.Identity.from_json((folder / "writer.json").read_text(encoding="utf-8"))
     # In this order: a writer that ends between the two looks has left its end by the second.
     alive = locked(folder / "lock")
+    return Journal(folder, identity, alive, read_end(folder), read_ack(folder))
+
+
+def read_ack(folder: Path) -> fmt.Ack:
+    """What has been acknowledged of a journal; the beginning where that cannot be read."""
     try:
-        ack = fmt.read_ack((folder / "ack").read_bytes()[: 2 * fmt.ACK_SLOT_BYTES])
+        return fmt.read_ack((folder / "ack").read_bytes()[: 2 * fmt.ACK_SLOT_BYTES])
     except OSError:
-        ack = fmt.Ack()
-    return Journal(folder, identity, alive, read_end(folder), ack)
+        return fmt.Ack()
 
 
 def read_end(folder: Path) -> fmt.End | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.reader import Row, row_at
 from runstream_producers.journal.segments import map_file
-from runstream_producers.journal.survey import segments_of
+from runstream_producers.journal.survey import read_ack, segments_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,9 @@ class _Check:
         self._interrupted = False
         self._damaged = False
         segments = segments_of(journal.folder)
-        before = journal.ack.position.segment - 1
+        # Read after the list was made: what a shipper removed before it, it had acknowledged.
+        self._ack = read_ack(journal.folder)
+        before = self._ack.position.segment - 1
         for number, path in segments.items():
             if number > before + 1:
                 self._wrong(before + 1, 0, f"segments {before + 1} to {number - 1} are missing, and not all of them are acknowledged")
@@ -89,6 +91,10 @@ class _Check:
     def _segment(self, number: int, path: Path, *, last: bool) -> None:
         try:
             data = map_file(path, write=False)
+        except FileNotFoundError:
+            self._note(number, 0, "the segment was shipped and removed while it was about to be read")
+            self._expected = self._points = None
+            return
         except (OSError, ValueError) as error:
             self._wrong(number, 0, f"the segment cannot be read ({error}): none of its rows is shipped")
             self._damaged = True
@@ -164,7 +170,9 @@ class _Check:
             return
         size = min(len(rest), fmt.LEAD_BYTES + fmt.ROW_LEAD.unpack_from(rest.ljust(fmt.LEAD_BYTES, b"\0"))[0])
         beyond = self._rows_beyond(data, offset + 8)
-        if beyond:
+        if beyond and self._journal.alive and row_at(data, offset, len(data)) is not None:
+            self._note(number, offset, "rows were written meanwhile")
+        elif beyond:
             self._damaged = True
             self._wrong(number, offset, f"a row's checksum does not fit: this row and the {beyond} rows behind it in the segment are not shipped")
         elif last and self._journal.alive:
@@ -190,7 +198,7 @@ class _Check:
         return count
 
     def _end(self) -> None:
-        report, end, ack = self.report, self._journal.end, self._journal.ack
+        report, end, ack = self.report, self._journal.end, self._ack
         if end is not None:
             if self._expected is not None:
                 self._interrupted = self._interrupted and end.next_seq == self._expected + 1
