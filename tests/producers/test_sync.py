@@ -451,3 +451,20 @@ def test_a_sender_that_is_broken_ends_the_sync(place: Place) -> None:
     with pytest.raises(SyncError, match="fenced"):
         work.run()
     work.close(0.0)
+
+
+def test_a_terminal_sees_a_bar(place: Place) -> None:
+    """On a terminal a bar is drawn and wiped; what a program reads, the lines on standard output, has none of it."""
+    offline_writer(place).close("finished", "")
+    master, slave = os.openpty()
+    argv = [sys.executable, "-m", "runstream.cli", "sync"]
+    with subprocess.Popen(argv, env=place.environ, stdout=subprocess.PIPE, stderr=slave, text=True) as child:
+        os.close(slave)
+        out, _ = child.communicate(timeout=60)
+    drawn = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert child.returncode == 0
+    assert "[##############################] 100%  3,000 of 3,000 rows, 1 of 1 journals" in drawn
+    assert drawn.endswith("\r\x1b[K")
+    assert "\r" not in out
+    assert len(out.splitlines()) == 2
