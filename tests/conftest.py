@@ -5,6 +5,7 @@ Tests that use them carry `@pytest.mark.stack`, give topics random prefixes and 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,10 @@ from runstream_local.ports import HOST, choose_port
 from runstream_local.processes import start_child, stop_child
 
 START_TIMEOUT_S = 60.0
+
+# A shell that starts the tests in the background has SIGINT ignored, and every process below inherits that: Ctrl-C, which some tests send, would mean nothing to them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_until_healthy(child: subprocess.Popen[bytes], log: Path, probe: Callable[[], bool]) -> None:
