@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
@@ -18,7 +17,6 @@ from runstream_producers.journal import late
 from runstream_producers.journal.devices import reader_of
 from tests.producers.journals import bits
 from tests.sdk.conftest import Offline
-from tests.waiting import wait_for
 
 
 @dataclass
@@ -256,30 +254,3 @@ def test_many_threads_log_tensors(offline: Offline) -> None:
 def test_what_is_at_hand_has_no_reader(value: Any) -> None:
     """Only values on a device are handed over."""
     assert reader_of(value) is None
-
-
-def test_torch_itself(offline: Offline) -> None:
-    """Tensors of torch on the CPU, with and without a graph, in any floating type."""
-    torch: Any = pytest.importorskip("torch", reason="torch is not among our requirements")
-    run = runstream.init("p")
-    values = {"a": torch.tensor(0.5), "b": torch.ones(1, 1, requires_grad=True) * 2, "c": torch.tensor(1.5, dtype=torch.bfloat16), "d": torch.tensor([3])}
-    run.log(values)
-    [row] = offline.rows(run)
-    assert row.values == {"a": bits(0.5), "b": bits(2.0), "c": bits(1.5), "d": bits(3.0)}
-
-
-def test_jax_itself(offline: Offline) -> None:
-    """Arrays of jax, computed or still being computed; a donated one is refused with a word."""
-    jax: Any = pytest.importorskip("jax", reason="jax is not among our requirements")
-    run = runstream.init("p")
-    run.log({"a": jax.numpy.float32(0.5), "b": jax.numpy.ones((1, 1)), "c": jax.numpy.asarray(1.5, dtype="bfloat16")}, step=0)
-
-    def work(x: Any) -> Any:
-        return (x @ x @ x).sum() * 0.0 + math.pi
-
-    slow = jax.jit(work)(jax.numpy.ones((1500, 1500)))
-    run.log({"slow": slow}, step=1)
-    wait_for(lambda: len(offline.rows(run)) == 2, 20, "the array to be computed")
-    rows = {row.step: row.values for row in offline.rows(run)}
-    assert rows[0] == {"a": bits(0.5), "b": bits(1.0), "c": bits(1.5)}
-    assert rows[1] == {"slow": bits(float(np.float32(math.pi)))}
