@@ -71,6 +71,21 @@ def test_past_the_allowance_only_that_partition_waits_and_says_so(pipe: Pipe) ->
     assert letters(pipe) == 200
 
 
+def test_where_an_operator_says_so_a_flood_stops_the_worker(pipe: Pipe) -> None:
+    """It ends with 3 and says why; what was set aside is committed, so that the next one begins at the record that was one too many."""
+    flood: list[Sent] = [("event", b"same", b"not avro") for _ in range(30)]
+    pipe.send(*flood)
+    stops = {"RUNSTREAM_DEAD_LETTER_ACTION": "stop", "RUNSTREAM_DEAD_LETTER_RUN_MAX": "20"}
+    worker = pipe.start(ready=False, environ=stops)
+    assert worker.wait(timeout=30) == 3, pipe.log()
+    last = pipe.log().splitlines()[-1]
+    assert "20 records in a row of partition" in last
+    assert "runstream dlq ls" in last
+    assert pipe.committed("event", 4) == 20
+    pipe.start()
+    pipe.wait_for_rows("dead_letters", 30)
+
+
 def test_unknown_schemas_hold_a_partition_once_not_once_each(pipe: Pipe) -> None:
     """Thirty records, each of an id that nobody knows: one bounded wait at most, then all are set aside, also after a restart, and good records go on."""
     run_id = new_run()

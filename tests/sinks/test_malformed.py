@@ -10,7 +10,7 @@ from runstream_schemas import wire
 from runstream_schemas.records import DeadLetter
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 from runstream_sinks.ledger import Place, Position
-from runstream_sinks.malformed import AT_ONCE, PER_S, Allowance, dead_letter
+from runstream_sinks.malformed import AT_ONCE, NO_BOUNDS, PER_S, Allowance, Floods, Policy, dead_letter
 
 
 def letter_of(value: bytes, key: bytes | None = b"k") -> DeadLetter:
@@ -74,3 +74,33 @@ def test_a_clock_that_stands_still_or_goes_back_brings_nothing() -> None:
     while allowance.take(100.0):
         pass
     assert not allowance.take(50.0)
+
+
+def test_the_bound_that_says_no_is_named() -> None:
+    """A run is one partition's, a share the whole topic's."""
+    floods = Floods(Policy(ratio_max=0.5, run_max=2), now=0.0)
+    assert [floods.refuses(0, 0.0) is None for _ in range(3)] == [True, True, False]
+    assert "2 records in a row of partition 0" in (floods.refuses(0, 0.0) or "")
+    assert floods.refuses(1, 0.0) is None
+    floods.good(0)
+    assert floods.refuses(0, 0.0) is None
+    floods = Floods(Policy(ratio_max=0.5, run_max=0), now=0.0)
+    while (bound := floods.refuses(0, 0.0)) is None:
+        pass
+    assert "dead_letter_ratio_max" in bound
+
+
+def test_past_the_bound_on_runs_the_rate_is_bounded() -> None:
+    """It never stands still altogether, and no store builds up while nothing comes."""
+    floods = Floods(Policy(ratio_max=1.0, run_max=5), now=0.0)
+    assert sum(floods.refuses(0, 0.0) is None for _ in range(100)) == 5
+    assert sum(floods.refuses(0, 1.05) is None for _ in range(100)) == PER_S
+    assert sum(floods.refuses(0, 1e6) is None for _ in range(100)) == PER_S
+    floods.forget(0)
+    assert sum(floods.refuses(0, 1e6) is None for _ in range(100)) == 5
+
+
+def test_who_only_counts_has_no_bounds() -> None:
+    """A replay reads floods again at full speed."""
+    floods = Floods(NO_BOUNDS, now=0.0)
+    assert all(floods.refuses(0, 0.0) is None for _ in range(3 * AT_ONCE))

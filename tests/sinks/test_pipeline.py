@@ -10,17 +10,21 @@ from runstream_schemas import catalogue as cat
 from runstream_schemas import wire
 from runstream_schemas.records import Event
 from runstream_sinks.batching import Batches, Limits
+from runstream_sinks.errors import TooManyMalformed
 from runstream_sinks.ledger import Mark, Place, Position
-from runstream_sinks.malformed import AT_ONCE, PER_S
+from runstream_sinks.malformed import AT_ONCE, PER_S, Policy
 from runstream_sinks.pipeline import SCHEMA_READ_S_MAX, SCHEMA_WAIT_PERIOD_S, SCHEMA_WAIT_S, Message, Pipeline, SetAside, rows_of
 from tests.sinks import examples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from runstream_schemas.records import Record
 
 EVENTS = Place("t.event", 0)
 WRITERS = Place("t.writer", 0)
 POISON = b"poison"
+USUAL = Policy(ratio_max=0.5, run_max=0)
 # An event of a schema version that is not bundled: a field more than the newest.
 NEXT_TEXT = cat.bundled().newest("Event").text.replace('"fields": [', '"fields": [{"name": "extra", "type": "int", "default": 0},')
 NEXT = cat.entry("Event", 99, NEXT_TEXT)
@@ -32,11 +36,11 @@ def next_event(event: Event) -> bytes:
     return b"\x00" + NEXT.schema_id.to_bytes(4, "big") + b"\x00" + body
 
 
-def made() -> tuple[Pipeline, cat.Catalogue]:
+def made(policy: Policy = USUAL, wanted: Callable[[Record], bool] | None = None) -> tuple[Pipeline, cat.Catalogue]:
     """A pipeline, and the catalogue that it looks into."""
     catalogue = cat.Catalogue(cat.bundled().entries())
     batches = Batches(Limits(rows=10_000, nbytes=1 << 20, age_s=1.0), rows_of)
-    return Pipeline(batches, prefix="t", catalogue=catalogue, ratio_max=0.5, worker="w"), catalogue
+    return Pipeline(batches, prefix="t", catalogue=catalogue, policy=policy, worker="w", wanted=wanted), catalogue
 
 
 def take(pipeline: Pipeline, offset: int, value: bytes | None, *, place: Place = EVENTS, now: float = 0.0, time_ms: int = 1) -> SetAside | None:
@@ -71,7 +75,11 @@ def test_a_good_record_becomes_a_row() -> None:
     assert pipeline.batches.ledger.safe() == {EVENTS: Mark(1, None)}
 
 
-@pytest.mark.parametrize("value", [POISON, b"", None, wire.encode(examples.event(""))[:-3], wire.encode(examples.rule("r"))])
+@pytest.mark.parametrize(
+    "value",
+    [POISON, b"", None, wire.encode(examples.event(""))[:-3], wire.encode(examples.rule("r"))],
+    ids=["poison", "empty", "no value", "cut short", "of another topic"],
+)
 def test_a_malformed_record_becomes_a_letter_and_the_next_goes_on(value: bytes | None) -> None:
     """The letter has the place and the raw bytes; its neighbours are stored."""
     pipeline, _ = made()
@@ -191,3 +199,39 @@ def test_a_flood_is_set_aside_slowly_past_the_allowance() -> None:
     assert pipeline.slowed == {}
     assert pipeline.malformed["t.event"] == AT_ONCE + 100
     assert dict(drained(pipeline)) == {"events_log": 2, "writer_states": 1}
+
+
+def test_a_run_of_malformed_records_in_one_partition_is_slowed_however_good_the_others_are() -> None:
+    """A good record ends the run."""
+    pipeline, _ = made(Policy(ratio_max=1.0, run_max=3))
+    other = Place("t.event", 1)
+    for offset in range(10):
+        assert take(pipeline, offset, wire.encode(examples.event("")), place=other) is None
+    assert [take(pipeline, offset, POISON) is None for offset in range(4)] == [False, False, False, True]
+    assert pipeline.slowed == {"t.event": 1}
+    assert offsets(pipeline.retry(0.1, 1000)) == [3]
+    assert take(pipeline, 4, wire.encode(examples.event("")), now=0.1) is None
+    assert [take(pipeline, offset, POISON, now=0.1) is None for offset in range(5, 9)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("policy", [Policy(ratio_max=1.0, run_max=3, stops=True), Policy(ratio_max=0.5, run_max=0, stops=True)])
+def test_where_the_policy_says_so_a_bound_stops_the_worker(policy: Policy) -> None:
+    """The record at which it stops was not set aside, so it is the first that comes again."""
+    pipeline, _ = made(policy)
+    bound = policy.run_max or AT_ONCE
+    for offset in range(bound):
+        assert take(pipeline, offset, POISON) is not None
+    with pytest.raises(TooManyMalformed, match=r"t\.event: .*runstream dlq ls") as caught:
+        take(pipeline, bound, POISON)
+    assert (caught.value.topic, caught.value.partition) == ("t.event", 0)
+    assert pipeline.malformed["t.event"] == bound
+
+
+def test_records_that_are_not_wanted_are_passed_over() -> None:
+    """They leave no row, and their offsets are safe."""
+    pipeline, _ = made(wanted=lambda record: isinstance(record, Event) and record.seq == 3)
+    take(pipeline, 0, wire.encode(examples.event("", seq=9)))
+    take(pipeline, 1, wire.encode(examples.event("", seq=3)))
+    take(pipeline, 2, wire.encode(examples.event("", seq=9)))
+    assert drained(pipeline) == [("events_log", 1)]
+    assert pipeline.batches.ledger.safe() == {EVENTS: Mark(3, None)}

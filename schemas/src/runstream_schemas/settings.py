@@ -113,6 +113,12 @@ class Settings(BaseModel):
     dead_letter_ratio_max: float = Field(
         default=0.5, description="share of malformed records of a topic past which a sink sets them aside only slowly; 1 means no bound", gt=0.0, le=1.0
     )
+    dead_letter_run_max: int = Field(
+        default=5000, description="malformed records of a partition in a row past which a sink sets them aside only slowly; 0 means no bound", ge=0
+    )
+    dead_letter_action: Literal["slow", "stop"] = Field(
+        default="slow", description="what a sink does past the bounds on malformed records: set them aside slowly, or stop until somebody has looked"
+    )
     ready_file: _Path | None = Field(default=None, description="file in which a worker writes `ready` once it consumes")
 
     @property

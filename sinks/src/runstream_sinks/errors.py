@@ -3,6 +3,7 @@
 SinksError
 ├── ServerBusy        ClickHouse cannot take it now (down, restarting, overloaded): wait and try again
 ├── ServerRefused     ClickHouse will never take it as it is: stop and say why
+├── TooManyMalformed  more malformed records came than an operator wants set aside: stop, so that somebody looks
 ├── KafkaRefused      Kafka refused a request for good: stop and say why
 └── MigrationMismatch a migration that was applied is not the file that this version carries
 """
@@ -30,6 +31,18 @@ class ServerRefused(SinksError):
 
 class KafkaRefused(SinksError):
     """Kafka refused a request in a way that no retry mends."""
+
+
+class TooManyMalformed(SinksError):
+    """A topic has more malformed records than `dead_letter_ratio_max` and `dead_letter_run_max` allow, and `dead_letter_action` is `stop`."""
+
+    def __init__(self, topic: str, partition: int, bound: str) -> None:
+        super().__init__(
+            f"{topic}: {bound}, and dead_letter_action is stop: `runstream dlq ls` shows what was set aside; "
+            "stop its producer, or upgrade the sinks, or raise the bound, then start the worker again"
+        )
+        self.topic = topic
+        self.partition = partition
 
 
 class MigrationMismatch(SinksError):

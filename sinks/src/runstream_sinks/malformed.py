@@ -1,8 +1,9 @@
-"""Records that cannot be stored: the dead letter made of one, and how fast records are set aside. Pure."""
+"""Records that cannot be stored: the dead letter made of one, and how many may be set aside before a worker slows down or stops. Pure."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runstream_schemas.errors import MalformedRecord
@@ -49,6 +50,25 @@ def _schema_id(value: bytes) -> int | None:
     return found if found < 1 << 31 else None  # The field is an Avro int; ids of ours have 31 bits.
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How many malformed records are too many, and what becomes of the worker then.
+
+    Attributes:
+        ratio_max: share of a topic's records that may be malformed for ever; 1 sets no bound.
+        run_max: malformed records in a row of one partition; 0 sets no bound.
+        stops: whether the worker stops past a bound instead of setting aside slowly.
+    """
+
+    ratio_max: float
+    run_max: int
+    stops: bool = False
+
+
+# For readers that only count what is malformed.
+NO_BOUNDS = Policy(ratio_max=1.0, run_max=0)
+
+
 class Allowance:
     """How many records of one topic may be set aside by now: a store of `AT_ONCE`, which fills again with time and with good records."""
 
@@ -71,3 +91,54 @@ class Allowance:
             return False
         self._left -= 1
         return True
+
+
+@dataclass(slots=True)
+class _Run:
+    """Malformed records of one partition since the last good one; past the bound there is room for `PER_S` more each second."""
+
+    since: float
+    length: int = 0
+    room: float = 0.0
+
+    def may_grow(self, run_max: int, now: float) -> bool:
+        if not run_max or self.length < run_max:
+            return True
+        self.room = min(PER_S, self.room + PER_S * max(0.0, now - self.since))
+        self.since = now
+        return self.room >= 1
+
+    def grow(self, run_max: int) -> None:
+        if self.length >= run_max:
+            self.room -= 1
+        self.length += 1
+
+
+class Floods:
+    """The malformed records of one topic, held against a policy."""
+
+    def __init__(self, policy: Policy, now: float) -> None:
+        self._policy = policy
+        self._allowance = Allowance(policy.ratio_max, now)
+        self._runs: dict[int, _Run] = {}
+
+    def good(self, partition: int) -> None:
+        """Counts a record that was stored."""
+        self._allowance.good()
+        self._runs.pop(partition, None)
+
+    def forget(self, partition: int) -> None:
+        """The partition is another worker's now."""
+        self._runs.pop(partition, None)
+
+    def refuses(self, partition: int, now: float) -> str | None:
+        """None when one more record of the partition may be set aside, which is then counted; else the bound that says no."""
+        run = self._runs.get(partition)
+        if run is None:
+            run = self._runs[partition] = _Run(now)
+        if not run.may_grow(self._policy.run_max, now):
+            return f"{run.length} records in a row of partition {partition} are malformed (dead_letter_run_max)"
+        if not self._allowance.take(now):
+            return f"a share of the topic's records above {self._policy.ratio_max:g} is malformed (dead_letter_ratio_max)"
+        run.grow(self._policy.run_max)
+        return None

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord, UnknownSchema
 from runstream_schemas.topics import TOPICS
-from runstream_sinks.malformed import Allowance, dead_letter
+from runstream_sinks.errors import TooManyMalformed
+from runstream_sinks.malformed import Floods, Policy, dead_letter
 from runstream_sinks.points import PointRows
 from runstream_sinks.rows import PlainRows
 from runstream_sinks.tables import TABLE_OF, Name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runstream_schemas.catalogue import Catalogue
-    from runstream_schemas.records import DeadLetter
+    from runstream_schemas.records import DeadLetter, Record
     from runstream_sinks.batching import Batches, Rows
     from runstream_sinks.ledger import Claim, Place, Position
 
@@ -74,15 +75,19 @@ def routes(prefix: str) -> dict[str, Name]:
 
 
 class Pipeline:
-    """Takes messages in order; what comes out are rows in `batches` and letters to send."""
+    """Takes messages in order; what comes out are rows in `batches` and letters to send. Taking raises TooManyMalformed where the policy says to stop."""
 
-    def __init__(self, batches: Batches, *, prefix: str, catalogue: Catalogue, ratio_max: float, worker: str) -> None:
+    def __init__(
+        self, batches: Batches, *, prefix: str, catalogue: Catalogue, policy: Policy, worker: str, wanted: Callable[[Record], bool] | None = None
+    ) -> None:
+        """Records for which `wanted` is false are passed over; None wants all."""
         self.batches = batches
         self._routes = routes(prefix)
         self._compacted = {topic.full_name(prefix) for topic in TOPICS.values() if topic.compacted}
         self._catalogue = catalogue
-        self._ratio_max = ratio_max
-        self._allowances: dict[str, Allowance] = {}
+        self._policy = policy
+        self._wanted = wanted
+        self._floods: dict[str, Floods] = {}
         self._worker = worker
         self._held: dict[Place, _Held] = {}
         # For each partition: the end of its last wait for a schema.
@@ -148,6 +153,8 @@ class Pipeline:
         for place in places:
             self._held.pop(place, None)
             self._waits.pop(place, None)
+            if place.topic in self._floods:
+                self._floods[place.topic].forget(place.partition)
         self.batches.revoke(places)
 
     def _handle(self, message: Message, met: float, now: float, now_ms: int) -> SetAside | None:
@@ -157,7 +164,10 @@ class Pipeline:
             return None
         try:
             record = wire.decode(message.value or b"", self._catalogue)
-            self.batches.add(self._routes[topic], record, message.position, now)
+            if self._wanted is None or self._wanted(record):
+                self.batches.add(self._routes[topic], record, message.position, now)
+            else:
+                self.batches.skip(message.position)
         except MalformedRecord as error:
             return self._set_aside(message, str(error), now, now_ms)
         except UnknownSchema as error:
@@ -166,7 +176,7 @@ class Pipeline:
             return self._set_aside(message, str(error), now, now_ms)
         self.records += 1
         self.newest_ms = message.time_ms
-        self._allowance(topic, now).good()
+        self._floods_of(topic, now).good(message.position.place.partition)
         return None
 
     def _nobody_announced_it(self, message: Message, met: float, now: float) -> bool:
@@ -180,15 +190,18 @@ class Pipeline:
             until = self._waits[place] = now + SCHEMA_WAIT_S
         return now >= until and (read > met or now >= met + SCHEMA_READ_S_MAX)
 
-    def _allowance(self, topic: str, now: float) -> Allowance:
-        found = self._allowances.get(topic)
+    def _floods_of(self, topic: str, now: float) -> Floods:
+        found = self._floods.get(topic)
         if found is None:
-            found = self._allowances[topic] = Allowance(self._ratio_max, now)
+            found = self._floods[topic] = Floods(self._policy, now)
         return found
 
     def _set_aside(self, message: Message, reason: str, now: float, now_ms: int) -> SetAside:
-        topic = message.position.place.topic
-        if not self._allowance(topic, now).take(now):
+        topic, partition = message.position.place
+        bound = self._floods_of(topic, now).refuses(partition, now)
+        if bound is not None:
+            if self._policy.stops:
+                raise TooManyMalformed(topic, partition, bound)
             raise _MustWait(for_schema=False)
         self.malformed[topic] += 1
         letter = dead_letter(

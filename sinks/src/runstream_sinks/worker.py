@@ -17,9 +17,10 @@ from runstream_schemas.catalogue import Catalogue, bundled
 from runstream_sinks import kafka
 from runstream_sinks.batching import Batches, Limits
 from runstream_sinks.clickhouse import Server
-from runstream_sinks.errors import SinksError
+from runstream_sinks.errors import SinksError, TooManyMalformed
 from runstream_sinks.inserter import Inserter
 from runstream_sinks.log import log, logger
+from runstream_sinks.malformed import Policy
 from runstream_sinks.pipeline import Pipeline, SetAside, routes, rows_of
 from runstream_sinks.readiness import ReadyFile, wait_for_tables, wait_for_topics
 from runstream_sinks.telling import Telling
@@ -59,7 +60,7 @@ class Worker:
             self._batches,
             prefix=settings.topic_prefix,
             catalogue=catalogue,
-            ratio_max=settings.dead_letter_ratio_max,
+            policy=Policy(settings.dead_letter_ratio_max, settings.dead_letter_run_max, stops=settings.dead_letter_action == "stop"),
             worker=name,
         )
         self._telling = Telling(self._pipeline)
@@ -210,7 +211,7 @@ def _give_up() -> NoReturn:
 
 
 def main(settings: Settings) -> int:
-    """Runs a worker until SIGTERM or SIGINT; 0 when it drained, 1 when it stopped for a reason, which is logged."""
+    """Runs a worker until SIGTERM or SIGINT; 0 when it drained; 1 when it stopped for a reason, which is logged; 3 when that was a flood of malformed records."""
     worker = Worker(settings)
 
     def ask(signum: int, _: object) -> None:
@@ -226,7 +227,8 @@ def main(settings: Settings) -> int:
         worker.run()
     except SinksError as error:
         log.error("sink worker stops", reason=f"{type(error).__name__}: {error}")
-        return 1
+        # Its own code, so that a supervisor can be told not to start it again before somebody has looked.
+        return 3 if isinstance(error, TooManyMalformed) else 1
     except Exception as error:  # noqa: BLE001 - whatever a worker dies of, its last line must say it
         logger.exception("sink worker met an error that nobody foresaw")
         log.error("sink worker stops", reason=f"{type(error).__name__}: {error}")
