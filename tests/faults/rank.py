@@ -1,49 +1,58 @@
-"""One rank of a test: logs known data at a pace and keeps a ledger of the calls that returned. Run as a script.
+"""One rank of a test: logs known data at a pace, and tells in a ledger the step after the last call that returned. Run as a script.
 
-The ledger is 8 bytes in a mapped file, written after each call: they outlive the process as the journal does.
+At its end it prints, as JSON, what `finish` said and how long the longest of its calls took.
 """
 
 from __future__ import annotations
 
 import argparse
-import mmap
-import os
-import struct
+import json
 import sys
 import time
 from pathlib import Path
 
 import runstream
 from tests.faults import known
+from tests.told import make, teller
 
 
 def main() -> int:
-    """Logs the steps [first, until), or until the stop file appears, `rate` rows a second."""
+    """Logs the steps [first, until), or until the stop file appears, `rate` rows a second; with `--linger` the run goes on until the stop file in any case."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--stop", type=Path, required=True)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--until", type=int, default=1 << 40)
     parser.add_argument("--rate", type=float, default=100.0)
+    parser.add_argument("--linger", action="store_true")
+    parser.add_argument("--finish-timeout", type=float, default=60.0)
     args = parser.parse_args()
-    args.ledger.write_bytes(bytes(8))
-    descriptor = os.open(args.ledger, os.O_RDWR)
-    ledger = mmap.mmap(descriptor, 8)
+    make(args.ledger)
+    ledger = teller(args.ledger)
+    longest_s = 0.0
+    began = time.perf_counter()
     with runstream.init(project="faults", name="known data") as run:
+        init_s = time.perf_counter() - began
         run.alert_on("loss", ">", known.THRESHOLD, name="spike")
         run.alert_on("loss", "non_finite", name="not finite", severity="critical")
         run.log_params({"rate": args.rate, "first": args.first})
         due = time.monotonic()
         step = args.first
         while step < args.until and (step % 16 or not args.stop.exists()):
-            run.log(known.row(run.rank, step), step=step, context="training")
+            row = known.row(run.rank, step)
+            began = time.perf_counter()
+            run.log(row, step=step, context="training")
+            longest_s = max(longest_s, time.perf_counter() - began)
             step += 1
-            struct.pack_into("<q", ledger, 0, step)
+            ledger[0] = step
             due += 1.0 / args.rate
             time.sleep(max(0.0, due - time.monotonic()))
+        while args.linger and not args.stop.exists():
+            time.sleep(0.05)
         run.log_event("stopped", step=step, metadata={"first": args.first})
-        finished = run.finish(timeout=60)
-    sys.stdout.write(f"{'shipped' if finished.shipped else 'left'}\n")
+        finished = run.finish(timeout=args.finish_timeout)
+    told = {"shipped": finished.shipped, "rows_left": finished.rows_left, "longest_ms": longest_s * 1000, "init_ms": init_s * 1000}
+    sys.stdout.write(f"{json.dumps(told)}\n")
     return 0 if finished.shipped else 1
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from runstream_rules.recompute import Summary, recompute
 from runstream_schemas.ids import new_uuid
 from tests.answers import Answers
 from tests.faults import known
+from tests.told import told
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(420)]
@@ -43,7 +43,7 @@ class Rank:
 
     def steps(self) -> range:
         """The steps whose calls returned."""
-        return range(self.first, max(self.first, struct.unpack("<q", self.ledger.read_bytes())[0]))
+        return range(self.first, max(self.first, told(self.ledger)[0]))
 
 
 class Job:

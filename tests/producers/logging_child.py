@@ -5,13 +5,12 @@ After each call that returned it stores how many have, in a mapped file that out
 
 from __future__ import annotations
 
-import mmap
 import random
-import struct
 import sys
 from pathlib import Path
 
 from tests.producers.journals import make_writer
+from tests.told import teller
 
 KEYS = 40
 
@@ -25,15 +24,13 @@ def main() -> None:
     """Logs until the end of the process."""
     base, counts, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     writer = make_writer(base, segment_bytes=random.Random(seed).choice((1 << 16, 1 << 17, 1 << 20)))
-    with counts.open("r+b") as file:
-        told = mmap.mmap(file.fileno(), 16)
-    pack_into = struct.Struct("<Q").pack_into
-    pack_into(told, 8, writer.identity.writer)
+    numbers = teller(counts)
+    numbers[1] = writer.identity.writer
     number = 0
     while True:
         writer.log(row(number), step=number)
         number += 1
-        pack_into(told, 0, number)
+        numbers[0] = number
 
 
 if __name__ == "__main__":

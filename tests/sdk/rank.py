@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 import sys
 import time
@@ -10,8 +9,7 @@ from pathlib import Path
 
 import runstream
 from tests.producers.ledger import Ledger
-
-_PACK = struct.Struct("<Q")
+from tests.told import teller
 
 
 def row(number: int) -> dict[str, float]:
@@ -27,12 +25,11 @@ def expected(rows: int, first_seq: int) -> Ledger:
 def main() -> None:
     """Logs, then finishes."""
     counts, rows, pause_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    with counts.open("r+b") as file:
-        told = mmap.mmap(file.fileno(), 8)
+    numbers = teller(counts)
     run = runstream.init("tests", "rank")
     for number in range(rows):
         run.log(row(number), step=number)
-        _PACK.pack_into(told, 0, number + 1)
+        numbers[0] = number + 1
         if pause_s:
             time.sleep(pause_s)
     print(run.finish(timeout=30))  # noqa: T201 - the test reads it
