@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 CLAIM_NAME = "shipper.lock"
 GONE = ".gone-"  # What the names of journals begin with that are done and being removed.
+MAKING = ".w-"  # And of those that are being made, which takes milliseconds.
+MAKING_S = 600.0  # How old one must be to have been left by a process that was killed in the middle.
 
 
 class Claim:
@@ -66,6 +69,10 @@ def remove(folder: Path) -> None:
 
 
 def sweep(base: Path) -> None:
-    """Removes what a shipper that was killed had begun to remove."""
+    """Removes what a shipper that was killed had begun to remove, and what a writer that was killed had begun to make."""
     for path in base.glob(f"{GONE}*"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in base.glob(f"{MAKING}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - MAKING_S:
+                shutil.rmtree(path, ignore_errors=True)
