@@ -1,6 +1,8 @@
 # Needs Python 3.11 or later and make; everything else comes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests mostly wait for services, so a few more run side by side than a small machine has cores. A file's tests stay together, since they share what they start.
+TEST_WORKERS ?= 3
 
 .PHONY: help setup demo check test soak lock clean
 
@@ -20,7 +22,7 @@ check: setup  ## Lint, format, types (strict), layers
 	@$(BIN)/python -m pytest -q tests/layers
 
 test: check  ## Check, then run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
 
 lock: setup  ## Pin requirements.in anew (needs uv; names no download host)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate requirements.in -o requirements.txt
