@@ -13,9 +13,11 @@ from confluent_kafka.admin import AdminClient
 
 from runstream_producers import agent as agents
 from runstream_producers import claims
+from runstream_producers.hands import FINALS_MAX
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.segments import locked
 from runstream_producers.journal.writer import JournalWriter
+from runstream_producers.loop import Agent
 from runstream_producers.shipper import ASIDE_NAME
 from runstream_schemas import records as rec
 from runstream_schemas.records import MetricFrame
@@ -143,7 +145,7 @@ def test_a_journal_that_cannot_be_read_keeps_no_other_back(place: Place) -> None
     assert start_agent(place).wait(30) == 0, place.log()
     assert sorted(ledger_of(place.read("metric", MetricFrame))) == [0]
     assert sorted(path.name for path in place.folder.glob("w-*")) == sorted([broken.name, fmt.folder_name(6), later.folder.path.name])
-    assert place.log().count("journal cannot be read") == 3
+    assert place.log().count("journal cannot be taken up") == 3
 
 
 def test_the_agent_ends_when_its_folder_is_removed(place: Place) -> None:
@@ -236,7 +238,7 @@ def test_a_last_state_that_is_refused_is_tried_again_and_not_for_ever(place: Pla
     writer.log({"a": 1.0})
     writer.close("finished", "")
     sender = ListSender()
-    agent = agents.Agent(place.folder, place.settings, sender, None)
+    agent = Agent(place.folder, place.settings, sender, None)
     refused = 0
     for now in range(40):
         agent.step(float(now))
@@ -252,7 +254,7 @@ def test_a_last_state_that_is_refused_is_tried_again_and_not_for_ever(place: Pla
         sender.settle(refuse)
     assert not writer.folder.path.exists()
     finals = [one.record for one in sender.sent if isinstance(one.record, rec.Writer) and one.record.state == "finished"]
-    assert len(finals) == min(failures + 1, agents.FINALS_MAX)
+    assert len(finals) == min(failures + 1, FINALS_MAX)
     agent.close(0.0)
 
 
@@ -262,7 +264,7 @@ def test_heartbeats_tell_the_account_and_do_not_pile_up(place: Place) -> None:
     writer.log({"a": 1.0, "b": None})
     writer.flush_drops()
     sender = ListSender()
-    agent = agents.Agent(place.folder, place.settings, sender, None)
+    agent = Agent(place.folder, place.settings, sender, None)
     for now in range(100, 160):
         agent.step(float(now))
     assert sum(one.topic.endswith(".writer") for one in sender.sent) == 1
@@ -318,7 +320,7 @@ def test_a_broken_producer_ends_the_loop(place: Place) -> None:
     writer.log({"a": 1.0})
     sender = ListSender()
     sender.broken = True
-    agent = agents.Agent(place.folder, place.settings, sender, None)
+    agent = Agent(place.folder, place.settings, sender, None)
     began = time.monotonic()
     agent.run()
     agent.close(0.0)

@@ -13,6 +13,7 @@ import runstream
 from runstream_producers import agent as agents
 from runstream_producers import states
 from runstream_producers.kafka import Kind, Sender, SenderError, kind_of, producer_options
+from runstream_producers.loop import Agent
 from runstream_schemas.records import MetricFrame
 from tests.producers.cluster import Place
 from tests.producers.journals import make_writer
@@ -87,7 +88,7 @@ def test_trouble_goes_once_something_arrives(place: Place) -> None:
 def test_a_producer_at_its_end_is_replaced(place: Place) -> None:
     """After a fatal error another producer goes on from what is acknowledged: every row arrives, under the same agent and lock."""
     writer = make_writer(place.folder)
-    begun: list[agents.Agent] = []
+    begun: list[Agent] = []
     code: list[int] = []
     thread = threading.Thread(target=lambda: code.append(agents.serve(place.folder, place.settings, begun.append)), daemon=True)
     thread.start()

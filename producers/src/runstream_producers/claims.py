@@ -30,6 +30,16 @@ class Claim:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    def next_version(self, now_ms: int) -> int:
+        """The version of what is told of the writer next: the time, but more than any before it, also where the clock was set back or another process told the last one.
+
+        The file's time holds the last one, so that it outlives whoever told it.
+        """
+        version = max(now_ms, os.fstat(self._descriptor).st_mtime_ns // 1_000_000 + 1)
+        with contextlib.suppress(OSError):
+            os.utime(self._descriptor, ns=(version * 1_000_000, version * 1_000_000))
+        return version
+
     def release(self) -> None:
         """Gives it up; a second time does nothing."""
         if self._descriptor >= 0:

@@ -27,14 +27,20 @@ class Account:
     points_shipped: int
 
 
-def writer_record(one: Identity, account: Account, *, state: str, reason: str, now_ms: int, alive_ms: int) -> rec.Writer:
-    """The writer's record at `now_ms`, whose last sign of life was at `alive_ms`. A final state outranks every heartbeat, whatever clocks say."""
-    final = state != "running"
+def final_version(next_seq: int, *, said: bool) -> int:
+    """The version of a writer's last state, above every heartbeat's. Of several, as when a copy of its journal is shipped as well, the one that knows of more rows holds,
+    and of two that know the same the one whose end the writer `said` itself.
+    """
+    return _FINAL | next_seq << 1 | said
+
+
+def writer_record(one: Identity, account: Account, *, state: str, reason: str, version: int, alive_ms: int) -> rec.Writer:
+    """The writer's record, whose last sign of life was at `alive_ms`."""
     return rec.Writer(
         writer=one.writer,
         run_id=one.run_id,
         project=one.project,
-        version=now_ms | (_FINAL if final else 0),
+        version=version,
         kind=cast("rec.WriterKind", one.kind),
         rank=one.rank,
         local_rank=one.local_rank,

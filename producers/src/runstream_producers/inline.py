@@ -19,12 +19,13 @@ from runstream_producers.journal.segments import locked
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from runstream_producers.loop import Agent
     from runstream_schemas.settings import Settings
 
 _log = logging.getLogger("runstream")
 
 CLOSE_S = 2.0  # For the last answers once no run of this process is left; what is not answered then is sent again by the next.
-_HEAVY = ("runstream_producers.kafka", "runstream_producers.hardware", "runstream_producers.shipper", "runstream_schemas.frame")
+_HEAVY = ("runstream_producers.kafka", "runstream_producers.hardware", "runstream_producers.loop", "runstream_schemas.frame")
 
 
 class InlineAgent:
@@ -35,7 +36,7 @@ class InlineAgent:
         self._settings = settings
         self.users: set[int] = set()
         self._thread: threading.Thread | None = None
-        self._agent: agents.Agent | None = None
+        self._agent: Agent | None = None
         self._stopping = False
 
     @property
@@ -68,7 +69,7 @@ class InlineAgent:
         if self._thread is not None:
             self._thread.join(max(0.0, min(CLOSE_S + 1.0, deadline - time.monotonic())))
 
-    def _begun(self, agent: agents.Agent) -> None:
+    def _begun(self, agent: Agent) -> None:
         self._agent = agent
         agent.stopping = self._stopping
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from runstream_producers.heartbeat import Account, writer_record
+from runstream_producers.heartbeat import Account, final_version, writer_record
 from runstream_producers.journal.segments import write_whole
 
 if TYPE_CHECKING:
@@ -24,19 +24,20 @@ CRASHED = "its process ended without a word"
 TROUBLE_NAME = "trouble.txt"
 
 
-def told(shipment: Shipment, end: fmt.End | None, *, final: bool, now_ms: int, alive_ms: int) -> rec.Writer:
-    """The writer's record at `now_ms`: that it runs, or where it is final its last state; with `alive_ms` as its last sign of life."""
+def told(shipment: Shipment, end: fmt.End | None, *, alive_ms: int, heartbeat: int | None = None) -> rec.Writer:
+    """The writer's record with `alive_ms` as its last sign of life: that it runs, as the version `heartbeat`, or its last state where that is None."""
     points = shipment.points_seen if end is None else max(end.points, shipment.points_seen)
     dropped = shipment.dropped if end is None else end.dropped | shipment.refused
     account = Account(shipment.next_seq, shipment.rows_read, points, dropped, shipment.ack.rows, shipment.ack.points)
-    if not final:
-        return writer_record(shipment.identity, account, state="running", reason="", now_ms=now_ms, alive_ms=min(now_ms, alive_ms))
+    if heartbeat is not None:
+        return writer_record(shipment.identity, account, state="running", reason="", version=heartbeat, alive_ms=alive_ms)
     state, reason = "crashed", CRASHED
     if end is not None:
         state, reason = end.state, end.reason
     elif torn := shipment.torn_bytes():
         reason = f"{CRASHED}; {torn} bytes of its last row were not finished"
-    return writer_record(shipment.identity, account, state=state, reason=reason, now_ms=now_ms, alive_ms=min(now_ms, alive_ms))
+    version = final_version(account.next_seq, said=end is not None)
+    return writer_record(shipment.identity, account, state=state, reason=reason, version=version, alive_ms=alive_ms)
 
 
 def last_sign_ms(folder: Path, started_ms: int) -> int:

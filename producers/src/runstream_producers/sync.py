@@ -1,6 +1,6 @@
 """Ships journals without an agent: those of offline runs, leftovers of the dead, and with `watch` those of the living.
 
-It does what the agent does, with the same `Shipment`: from the acknowledged position on, the writer's last state at the end, then the folder goes. So it may be killed at any
+It does what the agent does, with the same `Hand`: from the acknowledged position on, the writer's last state at the end, then the folder goes. So it may be killed at any
 moment and begun again, and two at once never work on one journal. Which folders, `sync_plan` decides.
 """
 
@@ -12,20 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runstream_producers import claims, states
-from runstream_producers.agent import FINAL_PAUSE_S, FINALS_MAX
+from runstream_producers import states
 from runstream_producers.errors import SyncError
+from runstream_producers.hands import take_up
 from runstream_producers.journal import survey
-from runstream_producers.journal.segments import locked
 from runstream_producers.kafka import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runstream_producers.claims import Claim
-    from runstream_producers.journal import format as fmt
+    from runstream_producers.hands import Hand
     from runstream_producers.kafka import Failure
-    from runstream_producers.shipper import Shipment
     from runstream_producers.sync_plan import Plan
     from runstream_schemas.settings import Settings
 
@@ -33,6 +30,7 @@ HANDS_MAX = 8  # Journals that are shipped at once, each with megabytes in fligh
 LOOP_S = 0.02
 LOOK_S = 0.5  # How often living writers are looked at, and folders for new ones.
 TOLD_S = 0.1
+_GONE = "another process has shipped it meanwhile"
 
 Outcome = Literal["shipped", "skipped", "left"]
 
@@ -63,22 +61,17 @@ class Progress:
 
 
 @dataclass(slots=True)
-class _Hand:
-    """A journal in hand."""
+class _Held:
+    """A journal in hand, with the rows that waited in it and the seq from which on they were shipped here."""
 
-    shipment: Shipment
-    claim: Claim
-    alive: bool
-    end: fmt.End | None
+    hand: Hand
     rows_left: int
     rows_before: int
-    looked_at: float
-    heartbeat_at: float = 0.0
-    telling: bool = False
-    final: str = ""  # "", then "sent", then "stored" or "failed"
-    final_at: float = 0.0
-    final_failures: int = 0
-    torn: int = 0
+    look_at: float
+
+    @property
+    def rows_done(self) -> int:
+        return self.hand.shipment.ack.next_seq - self.rows_before
 
 
 @dataclass(slots=True)
@@ -97,7 +90,7 @@ class Sync:
         self._watch = watch
         self._bases = todo.bases if watch else ()
         self._waiting: deque[Path] = deque()
-        self._hands: dict[Path, _Hand] = {}
+        self._held: dict[Path, _Held] = {}
         self._counts = _Counts()
         self._look_at = 0.0
         self._mark: tuple[object, ...] = ()
@@ -119,10 +112,9 @@ class Sync:
     def progress(self) -> Progress:
         """How far it is."""
         rows = rows_done = 0
-        for hand in self._hands.values():
-            done = hand.shipment.ack.next_seq - hand.rows_before
-            rows_done += done
-            rows += max(done, hand.rows_left)
+        for held in self._held.values():
+            rows_done += held.rows_done
+            rows += max(held.rows_done, held.rows_left)
         counts = self._counts
         return Progress(len(counts.known), len(self.results), counts.rows + rows, counts.rows_done + rows_done)
 
@@ -143,7 +135,7 @@ class Sync:
             if now - told_at >= TOLD_S:
                 told_at = now
                 told(self.progress)
-            if not self._hands and not self._waiting and not self._bases:
+            if not self._held and not self._waiting and not self._bases:
                 break
             self._sender.poll(LOOP_S)
             self._check(time.monotonic())
@@ -151,11 +143,11 @@ class Sync:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Takes in answers that are under way, and lets go of what is in hand; what is left stays in the journals."""
-        if self._hands and self._contact:
+        if self._held and self._contact:
             self._sender.flush(timeout_s)
-        for folder, hand in list(self._hands.items()):
-            hand.shipment.settle(time.monotonic())
-            self._part(folder, hand, "left", "not everything is acknowledged")
+        for folder, held in list(self._held.items()):
+            held.hand.put_down(time.monotonic())
+            self._part(folder, held, "left", "not everything is acknowledged")
 
     def _hear(self, failure: Failure | None) -> None:
         if failure is None:
@@ -167,8 +159,9 @@ class Sync:
         """Gives up where nothing moves any more."""
         if self._sender.broken:
             raise SyncError(self._sentence("refuses what is sent"))
-        mark = (self._contact, len(self.results), *(hand.shipment.ack.generation for hand in self._hands.values()))
-        idle = self._contact and all(hand.alive and hand.shipment.drained for hand in self._hands.values())
+        hands = [held.hand for held in self._held.values()]
+        mark = (self._contact, len(self.results), *(hand.shipment.ack.generation for hand in hands))
+        idle = self._contact and all(hand.alive and hand.shipment.drained for hand in hands)
         if mark != self._mark or idle:
             self._mark, self._moved_at = mark, now
         elif now - self._moved_at > self._settings.sync_timeout and not (self._watch and self._contact):
@@ -186,82 +179,43 @@ class Sync:
             for base in self._bases:
                 for folder in survey.journals_in(base):
                     self._queue(folder)
-        while self._waiting and (self._watch or len(self._hands) < HANDS_MAX):
+        while self._waiting and (self._watch or len(self._held) < HANDS_MAX):
             self._take_up(self._waiting.popleft(), now)
-        for folder, hand in list(self._hands.items()):
+        for folder, held in list(self._held.items()):
             try:
-                self._serve(folder, hand, now)
+                self._serve(folder, held, now)
             except (OSError, ValueError, TypeError, KeyError) as error:
                 # One journal that cannot be read must not keep the others.
-                self._part(folder, hand, "left", f"cannot be shipped any further: {error}")
+                held.hand.drop()
+                self._part(folder, held, "left", f"cannot be shipped any further: {error}")
 
     def _take_up(self, folder: Path, now: float) -> None:
-        from runstream_producers.shipper import Shipment
-
         try:
-            claim = claims.claim(folder)
-        except OSError as error:
+            rows = survey.extent_of(survey.open_journal(folder)).rows_waiting
+            hand = take_up(folder, self._sender, self._settings)
+        except PermissionError as error:
             self.results.append(Result(folder, "left", f"cannot be written to: {error.strerror}"))
-            return
-        if claim is None:
-            gone = not folder.exists()
-            self.results.append(Result(folder, "skipped", "another process has shipped it meanwhile" if gone else "another process is shipping it"))
-            return
-        try:
-            journal = survey.open_journal(folder)
-            extent = survey.extent_of(journal)
-            shipment = Shipment(folder, journal.identity, self._sender, self._settings.topic_prefix, self._settings.batch_size)
         except (OSError, ValueError, TypeError) as error:
-            claim.release()
-            self.results.append(Result(folder, "left", f"cannot be read: {error}"))
-            return
-        hand = _Hand(shipment, claim, journal.alive, journal.end, extent.rows_waiting, shipment.ack.next_seq, now)
-        self._hands[folder] = hand
-        if shipment.ack.done:  # Whoever shipped it was killed between the writer's last state and the removal.
-            hand.final = "stored"
+            if folder.exists():
+                self.results.append(Result(folder, "left", f"cannot be read: {error}"))
+            else:
+                self.results.append(Result(folder, "skipped", _GONE))
+        else:
+            if hand is None:
+                self.results.append(Result(folder, "skipped", "another process is shipping it" if folder.exists() else _GONE))
+            else:
+                self._held[folder] = _Held(hand, rows, hand.shipment.ack.next_seq, now + LOOK_S)
 
-    def _serve(self, folder: Path, hand: _Hand, now: float) -> None:
-        shipment = hand.shipment
-        if hand.final == "stored" or hand.final_failures >= FINALS_MAX:
-            self._let_go(folder, hand)
-            return
-        if hand.alive and now >= hand.looked_at + LOOK_S:
-            hand.looked_at = now
-            hand.alive = locked(folder / "lock")
-            hand.end = survey.read_end(folder)
-        until = hand.end.next_seq if hand.end is not None else None
-        moved = shipment.step(now, until)
-        ended = (hand.end is not None or not hand.alive) and shipment.drained and not moved
-        if ended and hand.final != "sent" and now >= hand.final_at:
-            hand.final, hand.final_at = "sent", now + FINAL_PAUSE_S
-            self._tell(folder, hand, final=True)
-        elif hand.alive and hand.end is None and not hand.telling and now >= hand.heartbeat_at:
-            hand.heartbeat_at = now + self._settings.heartbeat_interval
-            self._tell(folder, hand, final=False)
+    def _serve(self, folder: Path, held: _Held, now: float) -> None:
+        if now >= held.look_at:
+            held.look_at = now + LOOK_S
+            held.hand.look()
+        if held.hand.serve(now):
+            self._let_go(folder, held)
 
-    def _tell(self, folder: Path, hand: _Hand, *, final: bool) -> None:
-        from runstream_schemas import topics, wire
-
-        now_ms = time.time_ns() // 1_000_000
-        alive_ms = now_ms if hand.alive and hand.end is None else states.last_sign_ms(folder, hand.shipment.identity.started_ms)
-        if final and hand.end is None:
-            hand.torn = hand.shipment.torn_bytes()
-        record = states.told(hand.shipment, hand.end, final=final, now_ms=now_ms, alive_ms=alive_ms)
-
-        def answered(failure: Failure | None) -> None:
-            hand.telling = False
-            if final:
-                hand.final = "stored" if failure is None else "failed"
-                hand.final_failures += failure is not None
-
-        hand.telling = True
-        if not self._sender.send(f"{self._settings.topic_prefix}.writer", topics.writer_key(record.writer), wire.encode(record), answered):
-            hand.telling = False
-            hand.final = "failed" if final else ""
-
-    def _let_go(self, folder: Path, hand: _Hand) -> None:
+    def _let_go(self, folder: Path, held: _Held) -> None:
         """Everything of this writer is stored in Kafka: its folder goes."""
-        hand.shipment.finish()
+        hand = held.hand
         ack, dropped = hand.shipment.ack, hand.shipment.dropped if hand.end is None else hand.end.dropped
         notes: list[str] = []
         if hand.torn:
@@ -273,20 +227,16 @@ class Sync:
             notes.append(
                 f"{missing} rows " + (f"had been dropped when they were logged ({reasons})" if reasons else "could not be read, since the journal is damaged")
             )
-        self._part(folder, hand, "shipped", "; ".join(notes), removed=True)
+        hand.let_go()
+        self._part(folder, held, "shipped", "; ".join(notes))
 
-    def _part(self, folder: Path, hand: _Hand, outcome: Outcome, note: str, *, removed: bool = False) -> None:
-        shipment, one = hand.shipment, hand.shipment.identity
-        done = shipment.ack.next_seq - hand.rows_before
+    def _part(self, folder: Path, held: _Held, outcome: Outcome, note: str) -> None:
+        """Counts a journal that is out of hand."""
+        shipment, one, done = held.hand.shipment, held.hand.shipment.identity, held.rows_done
         self._counts.rows_done += done
-        self._counts.rows += done if removed else max(done, hand.rows_left)
-        state = hand.end.state if hand.end is not None else "running" if hand.alive else "crashed"
-        self.results.append(Result(folder, outcome, note, one.run_id, one.writer, one.rank, state, shipment.ack.rows, shipment.ack.points))
-        shipment.close()
-        if removed:
-            claims.remove(folder)
-        hand.claim.release()
-        del self._hands[folder]
+        self._counts.rows += done if outcome == "shipped" else max(done, held.rows_left)
+        self.results.append(Result(folder, outcome, note, one.run_id, one.writer, one.rank, held.hand.state, shipment.ack.rows, shipment.ack.points))
+        del self._held[folder]
 
 
 class _Overheard(Sender):
@@ -300,6 +250,11 @@ class _Overheard(Sender):
     def broken(self) -> bool:
         """Whether nothing can be sent any more."""
         return self._sender.broken
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether several frames of a writer may be under way at once."""
+        return self._sender.keeps_order
 
     @property
     def trouble(self) -> str:

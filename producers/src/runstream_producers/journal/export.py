@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runstream_producers.frames import Cutter
-from runstream_producers.heartbeat import Account, writer_record
+from runstream_producers.heartbeat import Account, final_version, writer_record
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.container import Container
 from runstream_producers.journal.reader import Reader, Row
@@ -161,4 +161,5 @@ def _add_journal(journal: Journal, add: Callable[[str, Any], None]) -> None:
     account = Account(extent.rows, ack.rows + ack.rows_aside + later, extent.points, dropped, ack.rows, ack.points)
     seen_ms = last_sign_ms(journal.folder, journal.identity.started_ms)
     reason = "" if journal.end is None else journal.end.reason
-    add("writer", writer_record(journal.identity, account, state=journal.state, reason=reason, now_ms=seen_ms, alive_ms=seen_ms))
+    version = seen_ms if journal.state == "running" else final_version(extent.rows, said=journal.end is not None)
+    add("writer", writer_record(journal.identity, account, state=journal.state, reason=reason, version=version, alive_ms=seen_ms))
