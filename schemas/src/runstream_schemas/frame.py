@@ -386,6 +386,17 @@ def _checked(frame: MetricFrame) -> MetricFrame:
     return frame
 
 
+def known_head(data: bytes, start: int) -> tuple[int, Head] | None:
+    """The size and the fields of a frame's head, if `decode` has met the same bytes before."""
+    known = _head_in.get(data[start : start + _HEAD_MARK_BYTES])
+    return (len(known[0]), known[1]) if known is not None and data.startswith(known[0], start) else None
+
+
+def fits_head(head: Head) -> bool:
+    """Whether writer and rank are within what a frame may have."""
+    return 0 <= head[1] < _LONG_END and -_INT_END <= head[4] < _INT_END
+
+
 def to_datum(frame: MetricFrame) -> dict[str, Any]:
     """The frame as the dictionary that general Avro libraries take."""
     groups: list[dict[str, Any]] = []
