@@ -4,13 +4,16 @@ BIN := .venv/bin
 # Tests mostly wait for services, so a few more run side by side than a small machine has cores. A file's tests stay together, since they share what they start.
 TEST_WORKERS ?= 3
 
-.PHONY: help setup demo check test soak lock clean
+.PHONY: help setup frameworks demo check test soak lock clean
 
 help:  ## Say what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup:  ## Make .venv with everything pinned, and nothing else
 	@$(PYTHON) tools/bootstrap.py
+
+frameworks:  ## Add torch, jax, tensorflow and ray to .venv for tests/frameworks (about 3.8 GB to download)
+	@$(PYTHON) tools/bootstrap.py --frameworks
 
 demo: setup  ## Start the embedded stack, train a model on it, show what was recorded
 	@$(BIN)/runstream demo
@@ -24,8 +27,10 @@ check: setup  ## Lint, format, types (strict), layers
 test: check  ## Check, then run every test
 	@$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
 
-lock: setup  ## Pin requirements.in anew (needs uv; names no download host)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate requirements.in -o requirements.txt
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+lock: setup  ## Pin requirements*.in anew (needs uv; names no download host)
+	$(LOCK) requirements.in -o requirements.txt
+	$(LOCK) --constraints requirements.txt requirements-frameworks.in -o requirements-frameworks.txt
 
 clean:  ## Remove .venv and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

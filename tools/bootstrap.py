@@ -1,17 +1,24 @@
 """Makes `.venv` beside this repository: pinned third-party packages by hash, then our own folders without looking anything up.
 
+With `--frameworks` it adds torch, jax, tensorflow and ray, which some tests run against and nothing of ours needs.
+
 Uses only the standard library, since it runs before anything is installed. A stamp inside `.venv` says what it was made from, so a second
 call returns at once; `.venv` is the only thing that this writes.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -19,13 +26,24 @@ FOLDERS = ("schemas", "rules", "producers", "sdk", "processors", "sinks", "local
 PYTHON_MIN = (3, 11)
 # What a first set-up brings, measured on Linux with Python 3.11: 1.7 GB on disk, most of it the ClickHouse engine, Java and pyarrow.
 SIZE_TEXT = "about 700 MB to download, 1.7 GB on disk"
+# What the frameworks add, with the CUDA libraries that torch brings along.
+FRAMEWORKS_SIZE_TEXT = "about 3.8 GB to download, 8 GB on disk"
 
 
 def stamp_text() -> str:
     """What `.venv` depends on: this interpreter, the pins and each folder's own declaration."""
+    return _digest("requirements.txt", *(f"{folder}/pyproject.toml" for folder in FOLDERS))
+
+
+def frameworks_stamp_text() -> str:
+    """What the frameworks in `.venv` depend on: this interpreter and all pins, since the two files share packages."""
+    return _digest("requirements.txt", "requirements-frameworks.txt")
+
+
+def _digest(*names: str) -> str:
     digest = hashlib.sha256(sys.version.encode())
-    for path in (ROOT / "requirements.txt", *(ROOT / folder / "pyproject.toml" for folder in FOLDERS)):
-        digest.update(path.read_bytes())
+    for name in names:
+        digest.update((ROOT / name).read_bytes())
     digest.update(str(ROOT).encode())
     return digest.hexdigest()
 
@@ -41,8 +59,49 @@ def run(*command: str | Path) -> None:
     subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
 
 
-def main() -> int:
+def pip_install(*arguments: str | Path) -> None:
+    """Runs pip's `install` in `.venv`."""
+    run(VENV / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", *arguments)
+
+
+def install_pinned(requirements: str) -> None:
+    """Installs the packages of a file, each checked by its hash, and shows how far it is."""
+    pip_install("--progress-bar", "on", "--require-hashes", "-r", requirements)
+
+
+def make_venv() -> None:
+    """Makes or completes `.venv`; raises CalledProcessError."""
+    print(f"Setting up .venv ({SIZE_TEXT} the first time) ...", flush=True)
+    print("1/3 virtual environment", flush=True)
+    run(sys.executable, "-m", "venv", VENV)
+    print("2/3 pinned packages, each checked by its hash", flush=True)
+    install_pinned("requirements.txt")
+    print("3/3 the folders of this repository", flush=True)
+    editable = [part for folder in FOLDERS for part in ("--editable", f"./{folder}")]
+    pip_install("--quiet", "--no-deps", "--no-build-isolation", "--no-index", *editable)
+
+
+def add_frameworks() -> None:
+    """Adds the training frameworks to `.venv`; raises CalledProcessError."""
+    print(f"Adding torch, jax, tensorflow and ray to .venv ({FRAMEWORKS_SIZE_TEXT} the first time) ...", flush=True)
+    install_pinned("requirements-frameworks.txt")
+
+
+def complete(stamp: Path, wanted: str, step: Callable[[], None], ready: str) -> None:
+    """Takes a step unless its stamp says that nothing has changed since it was taken last."""
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    started = time.monotonic()
+    step()
+    stamp.write_text(wanted)
+    print(f"Ready in {time.monotonic() - started:.0f} s: {ready}", flush=True)
+
+
+def main(argv: list[str]) -> int:
     """Makes or completes `.venv`; 0 when it is ready, 1 when a step failed, 2 when the surroundings do not allow it."""
+    parser = argparse.ArgumentParser(description="Makes .venv: pinned packages by hash, then the folders of this repository.")
+    parser.add_argument("--frameworks", action="store_true", help=f"add torch, jax, tensorflow and ray for tests/frameworks ({FRAMEWORKS_SIZE_TEXT})")
+    asked = parser.parse_args(argv)
     if sys.version_info < PYTHON_MIN:
         return refuse(f"Runstream needs Python 3.11 or later, this is {sys.version.split()[0]}: run `make PYTHON=python3.11 setup`.")
     try:
@@ -51,49 +110,15 @@ def main() -> int:
     except ImportError:
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
         return refuse(f"This Python has no venv module: install the package {package} (Debian, Ubuntu: apt install {package}) and call make again.")
-    stamp = VENV / "runstream.stamp"
-    wanted = stamp_text()
-    if stamp.exists() and stamp.read_text() == wanted:
-        return 0
-    started = time.monotonic()
-    python = VENV / "bin" / "python"
     try:
-        print(f"Setting up .venv ({SIZE_TEXT} the first time) ...", flush=True)
-        print("1/3 virtual environment", flush=True)
-        run(sys.executable, "-m", "venv", VENV)
-        print("2/3 pinned packages, each checked by its hash", flush=True)
-        run(
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            "--progress-bar",
-            "on",
-            "--require-hashes",
-            "-r",
-            "requirements.txt",
-        )
-        print("3/3 the folders of this repository", flush=True)
-        editable = [part for folder in FOLDERS for part in ("--editable", f"./{folder}")]
-        run(
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            "--quiet",
-            "--no-deps",
-            "--no-build-isolation",
-            "--no-index",
-            *editable,
-        )
-    except subprocess.CalledProcessError as error:
-        return refuse(f"Set-up stopped: {error}. Read the lines above; `make clean` and `make setup` start again from nothing.")
-    stamp.write_text(wanted)
-    print(f"Ready in {time.monotonic() - started:.0f} s: .venv/bin/runstream --help", flush=True)
+        complete(VENV / "runstream.stamp", stamp_text(), make_venv, ".venv/bin/runstream --help")
+        if asked.frameworks:
+            complete(VENV / "frameworks.stamp", frameworks_stamp_text(), add_frameworks, ".venv/bin/python -m pytest tests/frameworks")
+    except (OSError, subprocess.CalledProcessError) as error:
+        refuse(f"Set-up stopped: {error}. Read the lines above; `make clean` and `make setup` start again from nothing.")
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -38,34 +38,87 @@ def test_an_old_python_is_told_what_is_needed() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def copied(root: Path) -> Path:
+    """The set-up's script in a folder with the files that it depends on."""
+    shutil.copytree(ROOT / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("requirements.txt", "requirements-frameworks.txt"):
+        shutil.copy(ROOT / name, root)
+    for folder in ("schemas", "rules", "producers", "sdk", "processors", "sinks", "local"):
+        (root / folder).mkdir()
+        shutil.copy(ROOT / folder / "pyproject.toml", root / folder)
+    (root / ".venv").mkdir()
+    return root / "tools" / "bootstrap.py"
+
+
+def stamp_of(script: Path, kind: str) -> str:
+    """What the script would write into its stamp; `kind` is the name of the function that says it."""
+    code = f"import runpy; print(runpy.run_path({str(script)!r})[{kind!r}]())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
 def test_a_set_up_that_fits_is_not_done_again(tmp_path: Path) -> None:
     """A stamp that says what .venv was made from makes the second call return at once, silently; another stamp does not."""
-    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "requirements.txt", tmp_path)
-    for folder in ("schemas", "rules", "producers", "sdk", "processors", "sinks", "local"):
-        (tmp_path / folder).mkdir()
-        shutil.copy(ROOT / folder / "pyproject.toml", tmp_path / folder)
-    script = tmp_path / "tools" / "bootstrap.py"
-    code = f"import runpy; print(runpy.run_path({str(script)!r})['stamp_text']())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-    (tmp_path / ".venv").mkdir()
+    script = copied(tmp_path)
+    said = stamp_of(script, "stamp_text")
     (tmp_path / ".venv" / "runstream.stamp").write_text(said)
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sorted(path.name for path in (tmp_path / ".venv").iterdir()) == ["runstream.stamp"]
     (tmp_path / "sdk" / "pyproject.toml").write_text("changed")
-    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-    assert again != said
+    assert stamp_of(script, "stamp_text") != said
 
 
-def test_requirements_are_pinned_by_hash_and_name_no_host() -> None:
+def test_frameworks_have_a_stamp_of_their_own(tmp_path: Path) -> None:
+    """They are added where they are asked for, once; and anew when either file of pins has changed."""
+    script = copied(tmp_path)
+    (tmp_path / ".venv" / "runstream.stamp").write_text(stamp_of(script, "stamp_text"))
+    said = stamp_of(script, "frameworks_stamp_text")
+    (tmp_path / ".venv" / "frameworks.stamp").write_text(said)
+    done = subprocess.run([sys.executable, str(script), "--frameworks"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (tmp_path / ".venv" / "frameworks.stamp").write_text("another")
+    done = subprocess.run([sys.executable, str(script), "--frameworks"], capture_output=True, text=True, timeout=60, check=False)
+    assert "GB" in done.stdout  # It says what it is about to bring, before it fails here for want of a Python in .venv.
+    assert done.returncode == 1
+    assert done.stderr.startswith("Set-up stopped: ")
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / ".venv" / "frameworks.stamp").read_text() == "another"
+    for name in ("requirements.txt", "requirements-frameworks.txt"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "# changed\n")
+        assert stamp_of(script, "frameworks_stamp_text") != said
+        shutil.copy(ROOT / name, tmp_path)
+
+
+def pins(name: str) -> dict[str, str]:
+    """The pinned packages of a file: what is asked for with its marker, to its version and hashes."""
+    blocks = [block for block in re.split(r"\n(?=\S)", (ROOT / name).read_text()) if block and not block.startswith("#")]
+    out: dict[str, str] = {}
+    for block in blocks:
+        head, _, rest = block.partition("\\")
+        found = re.fullmatch(r"([a-z0-9._-]+)==(\S+)( ; .+)?", head.strip())
+        assert found, block.splitlines()[0]
+        out[found[1] + (found[3] or "")] = found[2] + rest
+    return out
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-frameworks.txt"])
+def test_requirements_are_pinned_by_hash_and_name_no_host(name: str) -> None:
     """Every package is pinned with its hashes, nothing says where it comes from, and our own names are not among them."""
-    text = (ROOT / "requirements.txt").read_text()
+    text = (ROOT / name).read_text()
     assert "://" not in text
     assert not re.search(r"--(index|extra|find)", text)
-    packages = [block for block in re.split(r"\n(?=\S)", text) if block and not block.startswith("#")]
+    packages = pins(name)
     assert len(packages) > 50
-    for block in packages:
-        assert re.match(r"[a-z0-9._-]+==\S+", block), block.splitlines()[0]
-        assert "--hash=sha256:" in block, block.splitlines()[0]
-        assert not block.startswith("runstream"), block.splitlines()[0]
+    for package, pin in packages.items():
+        assert "--hash=sha256:" in pin, package
+        assert not package.startswith("runstream"), package
+
+
+def test_frameworks_change_nothing_that_we_need() -> None:
+    """What both files pin is the same in both, so that adding frameworks leaves our own packages as they are."""
+    ours, theirs = pins("requirements.txt"), pins("requirements-frameworks.txt")
+    shared = ours.keys() & theirs.keys()
+    assert len(shared) > 10
+    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
+    # By name alone, too: another marker would let two versions of one package be asked for.
+    assert {name.split(" ")[0] for name in shared} == {name.split(" ")[0] for name in ours} & {name.split(" ")[0] for name in theirs}
