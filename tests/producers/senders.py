@@ -37,6 +37,7 @@ class ListSender(Sender):
     def __init__(self) -> None:
         self.last_error = self.trouble = ""
         self.broken = False
+        self.keeps_order = True
         self.room = 1 << 30
         self.sent: list[Sent] = []
         self._open: list[Sent] = []

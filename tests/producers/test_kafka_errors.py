@@ -12,9 +12,10 @@ from confluent_kafka import KafkaError
 import runstream
 from runstream_producers import agent as agents
 from runstream_producers import states
-from runstream_producers.kafka import Kind, Sender, SenderError, kind_of, producer_options
+from runstream_producers.kafka import Failure, Kind, Sender, SenderError, keeps_order, kind_of, producer_options
 from runstream_producers.loop import Agent
 from runstream_schemas.records import MetricFrame
+from runstream_schemas.settings import Settings
 from tests.producers.cluster import Place
 from tests.producers.journals import make_writer
 from tests.producers.ledger import check_account, ledger_of
@@ -42,6 +43,54 @@ from tests.waiting import wait_for
 def test_the_kinds_of_errors(code: int, kind: Kind) -> None:
     """Each code asks for one thing."""
     assert kind_of(KafkaError(code)) == kind
+
+
+@pytest.mark.parametrize(
+    ("given", "keeps"),
+    [
+        ({}, True),
+        ({"message.timeout.ms": "0", "linger.ms": "50"}, True),
+        ({"message.timeout.ms": "3000"}, False),
+        ({"delivery.timeout.ms": "3000"}, False),
+        ({"enable.idempotence": "false"}, False),
+        ({"enable.idempotence": "False", "acks": "1"}, False),
+    ],
+)
+def test_which_options_keep_the_order(given: dict[str, str], keeps: bool) -> None:
+    """Ours do; a time-out of messages, or no idempotence, does not."""
+    assert keeps_order(producer_options(Settings(kafka_options=given), "test")) == keeps
+
+
+def test_an_outage_is_no_refusal() -> None:
+    """A record that ran out of time while nothing arrived counts as none; a topic that is unknown does, and so does a time-out while others arrive; the producer's end does not."""
+    sender = Sender({"bootstrap.servers": "127.0.0.1:9", "message.timeout.ms": 300, "log.connection.close": False})
+    failures: list[Failure | None] = []
+    assert sender.send("t", b"k", b"v", failures.append)
+    deadline = time.monotonic() + 10
+    while not failures and time.monotonic() < deadline:
+        sender.poll(0.1)
+    [failure] = failures
+    assert failure is not None
+    assert (failure.name, failure.kind, failure.refused) == ("_MSG_TIMED_OUT", "wait", False)
+    assert Failure(KafkaError(KafkaError._MSG_TIMED_OUT)).refused
+    assert Failure(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), others_arrived=False).refused
+    assert not Failure(KafkaError(KafkaError._FATAL, "over", True)).refused
+
+
+@pytest.mark.stack
+def test_a_time_out_while_others_arrive_is_a_refusal(place: Place) -> None:
+    """With a time-out shorter than what a missing topic is waited for, its records run out of time while those of other topics arrive: they must not be sent for ever."""
+    sender = Sender(producer_options(place.settings, "test") | {"message.timeout.ms": 1000})
+    failures: list[Failure | None] = []
+    assert sender.send(f"{place.prefix}.nowhere", b"k", b"v", failures.append)
+    deadline = time.monotonic() + 20
+    while not failures and time.monotonic() < deadline:
+        assert sender.send(f"{place.prefix}.event", b"k", b"v", lambda _failure: None)
+        sender.poll(0.1)
+    [failure] = failures
+    assert failure is not None
+    assert failure.refused
+    assert sender.flush(20) == 0
 
 
 def test_a_fatal_error_is_fatal_whatever_its_code() -> None:

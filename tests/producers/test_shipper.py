@@ -7,15 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 
 from runstream_producers import shipper as shipping
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.writer import JournalWriter
+from runstream_producers.kafka import Failure
 from runstream_producers.shipper import Shipment
 from runstream_schemas import records as rec
 from tests.producers.journals import make_writer, segments
 from tests.producers.ledger import check_account, ledger_of
-from tests.producers.senders import TOO_LARGE, UNKNOWN_TOPIC, ListSender, Sent, frames, others
+from tests.producers.senders import TOO_LARGE, UNKNOWN_TOPIC, Answer, ListSender, Sent, frames, others
 
 FRAME_BYTES = 2000
 
@@ -132,10 +134,6 @@ def test_a_frame_that_fails_is_sent_again_with_all_that_follows(tmp_path: Path, 
     place = sent.index(target)
     for one in sent[:place]:
         one.answer(None)
-    from confluent_kafka import KafkaError
-
-    from runstream_producers.kafka import Failure
-
     target.answer(Failure(KafkaError(UNKNOWN_TOPIC)))
     assert not shipment.step(0.1)
     assert not shipment.drained
@@ -152,6 +150,117 @@ def test_a_frame_that_fails_is_sent_again_with_all_that_follows(tmp_path: Path, 
     assert check_account(frames(sender.sent[len(sent) :]), first=frames(again)[0].first_seq, until=writer.seq) == 0
     assert len(ledger_of(frames(sender.sent))) == 400
     assert (shipment.ack.rows, shipment.ack.points) == (writer.seq, writer.points)
+
+
+def open_frames(sender: ListSender) -> int:
+    """How many frames have no answer."""
+    return sum(is_frame(one) for one in sender._open)
+
+
+def test_after_a_failure_frames_go_one_by_one_until_one_has_arrived(tmp_path: Path) -> None:
+    """What was wrong may be mended between two frames: the second must not arrive when the first has failed again, or readers would take what is in it for seen."""
+    writer, sender = make_writer(tmp_path), ListSender()
+    log(writer, 2000)
+    shipment = ship(writer, sender)
+    shipment.step(0.0)
+    assert open_frames(sender) == shipping.FRAMES_MAX
+    for round_ in range(3):
+        sender.settle(lambda one: UNKNOWN_TOPIC if is_frame(one) else None)
+        shipment.step(10.0 * round_)
+        shipment.step(10.0 * round_ + 9.0)
+        assert open_frames(sender) == 1
+    sender.settle()
+    shipment.step(100.0)
+    assert open_frames(sender) == shipping.FRAMES_MAX
+
+
+def test_a_producer_that_keeps_no_order_gets_one_frame_at_a_time(tmp_path: Path) -> None:
+    """With a time-out of messages, or without idempotence, no frame is sent before the one ahead of it has arrived."""
+    writer, sender = make_writer(tmp_path), ListSender()
+    sender.keeps_order = False
+    log(writer, 500)
+    shipment = ship(writer, sender)
+    for now in range(1000):
+        shipment.step(float(now))
+        assert open_frames(sender) <= 1
+        if not sender.settle():
+            break
+    assert shipment.ack.next_seq == writer.seq
+    assert check_account(frames(sender.sent), until=writer.seq) == 0
+
+
+def test_a_frame_that_is_refused_at_once_holds_those_behind_it(tmp_path: Path) -> None:
+    """Where librdkafka refuses a frame in the very call, the next is not handed over before it."""
+
+    class Refuses(ListSender):
+        """Refuses frames in the call while `refusing`."""
+
+        refusing = True
+
+        def send(self, topic: str, key: bytes, value: bytes, on_answer: Answer) -> bool:
+            if self.refusing and topic.endswith(".metric"):
+                self.refusing = False
+                on_answer(Failure(KafkaError(UNKNOWN_TOPIC)))
+                return True
+            return super().send(topic, key, value, on_answer)
+
+    writer, sender = make_writer(tmp_path), Refuses()
+    log(writer, 500)
+    shipment = ship(writer, sender)
+    shipment.step(0.0)
+    assert frames(sender.sent) == []
+    drain(shipment, sender, now=1.0)
+    assert check_account(frames(sender.sent), until=writer.seq) == 0
+
+
+def test_an_outage_sets_nothing_aside(tmp_path: Path) -> None:
+    """A record that ran out of time while nothing else arrived is sent again for as long as it takes; it was not refused."""
+    writer, sender = make_writer(tmp_path), ListSender()
+    log(writer, 10)
+    shipment = ship(writer, sender)
+    shipment.step(0.0)
+    for one in sender._open:
+        if is_frame(one):
+            one.answer(None)
+    waiting = [one for one in sender._open if not is_frame(one)]
+    for now in range(1, 40):
+        sender.forget()
+        for one in waiting:
+            one.answer(Failure(KafkaError(KafkaError._MSG_TIMED_OUT), others_arrived=False))
+        shipment.step(float(now))
+        shipment.step(now + 0.5)
+        waiting = list(sender._open)
+        assert len(waiting) == 1
+    drain(shipment, sender, now=100.0)
+    assert (shipment.ack.rows, shipment.ack.rows_aside) == (writer.seq, 0)
+    assert not (tmp_path / shipping.ASIDE_NAME).exists()
+
+
+def test_a_producer_at_its_end_sets_nothing_aside(tmp_path: Path) -> None:
+    """Between a fatal error and the next producer every call fails at once: that is no refusal of the record, and nothing is tried again in a circle."""
+
+    class Ended(ListSender):
+        """Fails every call, as librdkafka does after a fatal error."""
+
+        calls = 0
+
+        def send(self, topic: str, key: bytes, value: bytes, on_answer: Answer) -> bool:  # noqa: ARG002 - it fails whatever it is given
+            self.calls += 1
+            self.broken = True
+            on_answer(Failure(KafkaError(KafkaError._FATAL, "fenced", True)))
+            return True
+
+    writer, sender = make_writer(tmp_path), Ended()
+    log(writer, 10)
+    shipment = ship(writer, sender)
+    for now in range(10):
+        shipment.step(float(now))
+    assert sender.calls == 1
+    shipment.close()
+    after = ListSender()
+    shipment = ship(writer, after)
+    drain(shipment, after)
+    assert (shipment.ack.rows, shipment.ack.rows_aside) == (writer.seq, 0)
 
 
 def test_a_shipment_is_not_drained_while_it_waits_to_try_again(tmp_path: Path) -> None:
@@ -202,6 +311,8 @@ def test_a_record_of_a_missing_topic_holds_no_frames_back(tmp_path: Path) -> Non
         waiting, held = held, []
         _refuse(waiting)
         shipment.step(200.0 + rounds)
+        assert not sender._open  # It is sent again after a pause.
+        shipment.step(200.0 + rounds + shipping.BACKOFF_S)
         held = list(sender._open)
         sender.forget()
     assert rounds == shipping.ATTEMPTS_MAX
@@ -216,10 +327,6 @@ def test_a_record_of_a_missing_topic_holds_no_frames_back(tmp_path: Path) -> Non
 
 
 def _refuse(waiting: list[Sent]) -> None:
-    from confluent_kafka import KafkaError
-
-    from runstream_producers.kafka import Failure
-
     for one in waiting:
         one.answer(Failure(KafkaError(UNKNOWN_TOPIC)))
 

@@ -12,7 +12,7 @@ from runstream_producers.errors import ProducersError
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from runstream_schemas.settings import Settings
 
@@ -44,6 +44,16 @@ def producer_options(settings: Settings, client_id: str) -> dict[str, Any]:
         "log.connection.close": False,
         **settings.kafka_options,
     }
+
+
+def keeps_order(options: Mapping[str, Any]) -> bool:
+    """Whether a producer with these options never lets a record overtake one of its partition that was sent before and failed.
+
+    With a time-out of messages a record may run out of time just before Kafka is back, and the one behind it arrive. Without idempotence those that are under way together
+    may change places when one is sent again.
+    """
+    timeouts_ms = (str(options.get(name, 0)) for name in ("message.timeout.ms", "delivery.timeout.ms"))
+    return all(one == "0" for one in timeouts_ms) and str(options.get("enable.idempotence", "")).lower() == "true"
 
 
 Kind = Literal["wait", "unreachable", "access", "topic", "record", "fatal"]
@@ -91,27 +101,35 @@ class SenderError(ProducersError):
 
 
 class Failure:
-    """Why a record was not delivered: the name of librdkafka's error, what it asks for, and whether the record itself is to blame."""
+    """Why a record was not delivered: the name of librdkafka's error, what it asks for, and whether the record itself is to blame.
 
-    __slots__ = ("kind", "name", "record_is_bad", "text")
+    `refused` says whether it counts as an answer to this record, which is not to be sent for ever. It does not where the producer is at its end, nor where the record ran out
+    of time (`message.timeout.ms`) and no other one arrived meanwhile either: that is an outage.
+    """
 
-    def __init__(self, error: KafkaError) -> None:
+    __slots__ = ("kind", "name", "record_is_bad", "refused", "text")
+
+    def __init__(self, error: KafkaError, *, others_arrived: bool = True) -> None:
         self.name = str(error.name())
         self.text = str(error.str())
         self.kind = kind_of(error)
         self.record_is_bad = self.kind == "record"
+        self.refused = self.kind != "fatal" and (others_arrived or self.kind not in ("wait", "unreachable"))
 
 
 class Sender:
     """Sends records; each answer comes to its own callback inside `poll`, in the calling thread. Once `broken` it sends nothing any more: another has to take over.
 
-    `trouble` is the one sentence on why nothing arrives at present, empty once something has. Raises SenderError where librdkafka does not take the options.
+    `trouble` is the one sentence on why nothing arrives at present, empty once something has. `keeps_order` says whether several frames of a writer may be under way at once.
+    Raises SenderError where librdkafka does not take the options.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.trouble = ""
         self.last_error = ""
         self.broken = False
+        self.keeps_order = keeps_order(options)
+        self._delivered = 0
         self._trouble_kind: Kind = "wait"
         self._said: dict[str, float] = {}
         try:
@@ -122,13 +140,16 @@ class Sender:
     def send(self, topic: str, key: bytes, value: bytes, on_answer: Callable[[Failure | None], None]) -> bool:
         """Hands a record over; False where the queue is full, so that the caller waits. The answer is None for success."""
 
+        delivered_before = self._delivered
+
         def answered(error: KafkaError | None, _message: object) -> None:
             if error is None:
+                self._delivered += 1
                 self.trouble, self._trouble_kind = "", "wait"
                 on_answer(None)
             else:
                 self._note(error, topic)
-                on_answer(Failure(error))
+                on_answer(Failure(error, others_arrived=self._delivered > delivered_before))
 
         try:
             self._producer.produce(topic, value, key, on_delivery=answered)

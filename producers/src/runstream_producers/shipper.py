@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FRAMES_MAX = 16  # Frames of one writer that wait for an answer: with half a megabyte each, what a slow broker may hold of one rank.
+# Frames of one writer that wait for an answer: with half a megabyte each, what a slow broker may hold of one rank. After a failure there is one at a time until one has arrived,
+# so that none arrives before the one that failed just as what was wrong is mended; with options of librdkafka that do not keep order there is always one.
+FRAMES_MAX = 16
 CUTS_MAX = 4096  # Cuts whose frames are stored while another of their records is not: minutes of a topic that is missing.
 ATTEMPTS_MAX = 4  # Sends of one record that is not a frame before it is set aside.
 BACKOFF_S = 0.5
@@ -77,6 +79,8 @@ class Shipment:
         self.ack = fmt.read_ack(self._slots[: 2 * fmt.ACK_SLOT_BYTES])
         self._in_flight: deque[_InFlight] = deque()
         self._unsent: deque[_Parcel] = deque()
+        self._again_later: deque[_Parcel] = deque()
+        self._later_at = 0.0
         self._frames_waiting = 0
         self._at_end = False
         self._unanswered = 0
@@ -93,6 +97,8 @@ class Shipment:
         self._failed = None
         self._in_flight.clear()
         self._unsent.clear()
+        self._again_later.clear()
+        self._later_at = 0.0
         self._frames_waiting = 0
         self._at_end = False
         self._reader = Reader(self.folder, self.identity.writer, self.ack.position)
@@ -142,7 +148,8 @@ class Shipment:
             return False
         self._again = False
         moved = False
-        while self._frames_waiting < FRAMES_MAX and len(self._in_flight) < CUTS_MAX:
+        frames_max = FRAMES_MAX if self._sender.keeps_order and not self._frame_failures else 1
+        while self._frames_waiting < frames_max and len(self._in_flight) < CUTS_MAX and self._failed is None:
             cut = self._cutter.cut(self._reader.rows(self._rows_max_bytes))
             if cut is None and until_seq is not None and until_seq > self._cutter.next_seq:
                 cut = self._cutter.cut((), until_seq)
@@ -167,8 +174,8 @@ class Shipment:
         self._unsent.append(_Parcel(cut.frame, one, is_frame=True, rows=metric_rows, points=cut.points))
 
     def _send_unsent(self) -> bool:
-        """Hands waiting records to Kafka; False where its queue is full."""
-        while self._unsent:
+        """Hands waiting records to Kafka; False where some are left, since its queue is full, a frame was refused at once, or the producer is at its end."""
+        while self._unsent and self._failed is None and not self._sender.broken:
             parcel = self._unsent[0]
             try:
                 value = wire.encode(parcel.keyed.record)
@@ -181,7 +188,7 @@ class Shipment:
                 self._unanswered -= 1
                 return False
             self._unsent.popleft()
-        return True
+        return not self._unsent
 
     def _answer_to(self, parcel: _Parcel, value: bytes) -> Callable[[Failure | None], None]:
         def answered(failure: Failure | None) -> None:
@@ -192,8 +199,8 @@ class Shipment:
                 self._count(parcel)
             elif parcel.is_frame and not failure.record_is_bad:
                 self._failed = failure
-            elif not parcel.is_frame and parcel.attempt < ATTEMPTS_MAX and not failure.record_is_bad:
-                self._unsent.append(replace(parcel, attempt=parcel.attempt + 1))
+            elif not failure.record_is_bad and parcel.attempt + failure.refused <= ATTEMPTS_MAX:
+                self._again_later.append(replace(parcel, attempt=parcel.attempt + failure.refused))
             else:
                 self._refuse(parcel, value, failure.text)
 
@@ -228,6 +235,7 @@ class Shipment:
             _log.error("record set aside is not kept error=%s", error)
 
     def _settle(self, now: float) -> None:
+        self._acknowledge()
         if self._failed is not None:
             self._frame_failures += 1
             self._retry_at = now + BACKOFF_S * min(self._frame_failures, 10)
@@ -235,7 +243,14 @@ class Shipment:
             self._again = True
             _log.warning("frame not delivered writer=%d error=%s", self.identity.writer, self._failed.name)
             self._begin()
-            return
+        elif self._again_later and now >= self._later_at:
+            if self._later_at:
+                self._unsent.extend(self._again_later)
+                self._again_later.clear()
+            self._later_at = now + BACKOFF_S if self._again_later else 0.0
+
+    def _acknowledge(self) -> None:
+        """Moves the acknowledged position over the cuts that are answered for."""
         moved = False
         while self._in_flight and self._in_flight[0].missing == 0:
             one = self._in_flight.popleft()
