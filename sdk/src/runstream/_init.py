@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from runstream import _hooks
 from runstream._launch import Launch, launch_of
 from runstream._module import current, hold
-from runstream._run import Reporter, Run
+from runstream._rows import Reporter
+from runstream._run import Run
 from runstream_producers.errors import JournalError
 from runstream_producers.journal.format import Identity
 from runstream_producers.journal.writer import JournalWriter

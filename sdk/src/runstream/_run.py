@@ -7,95 +7,34 @@ Every call writes into the journal of this process and returns; the node agent s
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time as clock
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-from runstream import _ends
-from runstream._agent import InlineWatch, Watch
-from runstream._params import flatten, json_values
+from runstream import _ends, _records
+from runstream._delivery import Delivery
+from runstream._params import flatten
+from runstream._rows import NoRows
 from runstream._types import Event, EventSource, Finished
-from runstream_producers.errors import StrictError
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import values as val
-from runstream_producers.journal.segments import map_file
-from runstream_producers.states import trouble_of
-from runstream_schemas import ids
 
 if TYPE_CHECKING:
     import datetime as dt
     import enum
-    import mmap
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from runstream._rows import Reporter, Rows
     from runstream_producers.journal.writer import JournalWriter
     from runstream_schemas.records import Operator, Severity
     from runstream_schemas.settings import Settings
 
 _log = logging.getLogger("runstream")
 
-_POLL_S = 0.01
-_OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
-_RUN_TEXTS = frozenset({"name", "owner", "namespace", "external_id", "framework", "task", "notes"})
 # Held here until it is finished, so that a run whose variable went out of scope ends well all the same; kept when the module is reloaded.
 _live: set[Run] = globals().get("_live") or set()
 held_signals: list[int] = []  # Signals that came while a journal was being ended.
-
-
-class _Rows(Protocol):
-    """What a run needs of a journal; `NoRows` is the one that keeps nothing."""
-
-    seq: int
-    points: int
-    dropped: dict[str, int]
-
-    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None: ...
-    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None: ...
-    def wait_for_devices(self, deadline: float) -> None: ...
-    def close(self, state: str, reason: str) -> None: ...
-    def after_fork(self) -> None: ...
-
-
-class NoRows:
-    """Keeps nothing: for `mode="disabled"`, and where no journal can be written."""
-
-    def __init__(self) -> None:
-        self.seq = 0
-        self.points = 0
-        self.dropped: dict[str, int] = {}
-
-    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None:
-        """Does nothing."""
-
-    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None:
-        """Does nothing."""
-
-    def wait_for_devices(self, deadline: float) -> None:
-        """Does nothing."""
-
-    def close(self, state: str, reason: str) -> None:
-        """Does nothing."""
-
-    def after_fork(self) -> None:
-        """Does nothing."""
-
-
-class Reporter:
-    """One warning for each kind of trouble; an error instead in strict mode."""
-
-    def __init__(self, *, strict: bool) -> None:
-        self._strict = strict
-        self._told: set[str] = set()
-
-    def __call__(self, key: str, sentence: str) -> None:
-        """Tells a sentence unless one of its kind was told before; raises StrictError in strict mode."""
-        if self._strict:
-            raise StrictError(sentence)
-        if key not in self._told and len(self._told) < 10_000:
-            self._told.add(key)
-            _log.warning("runstream: %s", sentence)
 
 
 class Run:
@@ -113,30 +52,17 @@ class Run:
         self.rank = rank
         self._settings = settings
         self._journal = rows
-        self._rows: _Rows = rows or NoRows()
+        self._rows: Rows = rows or NoRows()
         self._report = report
         self._ending: _ends.Ending | None = None
-        self._forked = False
         self.closing = False  # Its journal is being ended: a signal that would end the process meanwhile is held until that is done.
         self._finished: Finished | None = None
-        self._watch: Watch | None = None
-        self._ack: mmap.mmap | None = None
+        self._delivery = Delivery(settings)
         # Bound once: a call through one more layer would cost a fifth of the whole.
         self.__dict__["log"] = self._rows.log
         if rows is not None:
-            self._follow(rows)
+            self._delivery.follow(rows)
         _live.add(self)
-
-    def _follow(self, rows: JournalWriter) -> None:
-        """Looks at the journal's acknowledgements from now on, and keeps an agent alive that makes them."""
-        self._ack = map_file(rows.folder.path / "ack", write=False)
-        folder = rows.folder.path.parent
-        if self._settings.mode == "online":
-            self._watch = Watch(folder, self._settings, rows.flush_drops)
-        elif self._settings.mode == "inline" and not self._forked:
-            self._watch = InlineWatch(folder, self._settings, rows.flush_drops, rows.identity.writer)
-        if self._watch is not None:
-            self._watch.start()
 
     # ---- logging -----------------------------------------------------------------------------------------------------------------------
 
@@ -184,35 +110,9 @@ class Run:
         """
         if not isinstance(event, Event):
             event = Event(event, source=source, metadata=metadata or {}, step=step, subject=subject)
-        seconds = clock.time() if event.time is None else val.seconds_of(event.time)
-        if seconds is None:
-            self._report(
-                "event:time",
-                f"time of event {event.name!r} must be seconds since 1970 or a datetime, got {val.shown(event.time)}: it was kept with the time of the call",
-            )
-            seconds = clock.time()
-        number = None if event.step is None else val.step_of(event.step)
-        if event.step is not None and number is None:
-            self._report(
-                "event:step", f"step of event {event.name!r} must be an integer of at most 64 bits, got {val.shown(event.step)}: it was kept without one"
-            )
-        said: Any = event.metadata or {}
-        if not isinstance(said, Mapping):
-            self._report("event:metadata", f"metadata of event {event.name!r} must be a mapping, got {val.told(said)}: it was kept under the name metadata")
-            said = {"metadata": said}
-        source_name: Any = event.source.name if isinstance(event.source, EventSource) else event.source
-        event_id = ids.new_uuid()
-        payload = {
-            "event_id": event_id,
-            "time_ms": round(seconds * 1000.0),
-            "name": val.text_of(event.name),
-            "source": val.text_of(source_name or ""),
-            "subject": val.text_of(event.subject or ""),
-            "step": number,
-            "metadata": json_values(cast("Mapping[Any, Any]", said)),
-        }
+        payload = _records.event_of(event, clock.time(), self._report)
         self._rows.record(fmt.Kind.EVENT, payload)
-        return event_id
+        return payload["event_id"]
 
     def alert_on(
         self,
@@ -243,56 +143,28 @@ class Run:
         Example:
             >>> run.alert_on("loss", ">", 10.0, severity="critical")
         """
-        metric = val.text_of(metric)
-        wrong = _wrong_rule(operator, threshold, severity, rank)
-        if wrong:
-            # Told for each rule that differs: an alert that is missing is found out when it would have been needed.
-            self._report(
-                f"rule:{metric}:{val.shown(operator)}:{val.shown(threshold)}:{val.shown(severity)}:{val.shown(rank)}",
-                f"rule on {metric!r} was not registered: {wrong}",
-            )
+        payload = _records.rule_of(
+            self.id,
+            metric,
+            operator,
+            threshold,
+            name=name,
+            severity=severity,
+            text=text,
+            context=context,
+            rank=rank,
+            channels=channels,
+            now_ms=clock.time_ns() // 1_000_000,
+            report=self._report,
+        )
+        if payload is None:
             return ""
-        kind = "non_finite" if operator == "non_finite" else "threshold"
-        where = val.context_of(context)
-        limit = None if threshold is None else val.number_of(threshold)
-        shown = val.text_of(name) or (f"{metric} is not finite" if kind == "non_finite" else f"{metric} {operator} {limit:g}")
-        to = [val.text_of(channel) for channel in ([channels] if isinstance(channels, str) else channels)]
-        rule_id = ids.named_uuid("rule", self.id, metric, operator, repr(limit), where, str(rank), shown, severity, val.text_of(text), *to)
-        payload = {
-            "rule_id": rule_id,
-            "version": 1,
-            "time_ms": clock.time_ns() // 1_000_000,
-            "name": shown,
-            "kind": kind,
-            "metric": metric,
-            "run_id": self.id,
-            "context": where,
-            "rank": None if rank is None else val.step_of(rank),
-            "operator": "" if kind == "non_finite" else operator,
-            "threshold": limit,
-            "severity": severity,
-            "text": val.text_of(text),
-            "channels": to,
-        }
         self._rows.record(fmt.Kind.RULE, payload)
-        return rule_id
+        return payload["rule_id"]
 
     def change(self, **fields: Any) -> None:
         """Says something of the run: `name`, `owner`, `namespace`, `external_id`, `framework`, `task`, `notes`, `tags` or `metadata`; None says nothing."""
-        said: dict[str, Any] = {}
-        for key, value in fields.items():
-            if value is None:
-                continue
-            if key in _RUN_TEXTS:
-                said[key] = val.text_of(value)
-            elif key == "tags" and isinstance(value, Iterable):
-                said[key] = [val.text_of(tag) for tag in ([value] if isinstance(value, str) else cast("Iterable[Any]", value))]
-            elif key == "metadata" and isinstance(value, Mapping):
-                said[key] = json_values(cast("Mapping[Any, Any]", value))
-            else:
-                wanted = {"tags": "a list of texts", "metadata": "a mapping"}.get(key, f"one of {', '.join(sorted(_RUN_TEXTS))}, tags, metadata")
-                self._report(f"run:{key}", f"{key!r} of the run was not recorded: expected {wanted}, got {val.told(value)}")
-        self._rows.record(fmt.Kind.RUN, {"time_ms": clock.time_ns() // 1_000_000} | said)
+        self._rows.record(fmt.Kind.RUN, _records.change_of(fields, clock.time_ns() // 1_000_000, self._report))
 
     # ---- the account and the end -------------------------------------------------------------------------------------------------------
 
@@ -309,12 +181,12 @@ class Run:
     @property
     def rows_shipped(self) -> int:
         """Rows and records of this process that Kafka has acknowledged."""
-        return self._read_ack().rows
+        return self._delivery.ack().rows
 
     @property
     def points_shipped(self) -> int:
         """Metric values of this process that Kafka has acknowledged."""
-        return self._read_ack().points
+        return self._delivery.ack().points
 
     @property
     def next_seq(self) -> int:
@@ -363,35 +235,33 @@ class Run:
             return self._finished
         deadline = clock.monotonic() + timeout
         self.close_journal(deadline)
-        # A forked child that has logged nothing has nothing to wait for, and what its parent logged is its parent's.
-        journal = self._journal if self._ack is not None else None
         rows = self._rows.seq
         try:
-            while self._watch is not None and not self._read_ack().done and clock.monotonic() < deadline:
-                self._watch.ensure(clock.monotonic())
-                clock.sleep(min(_POLL_S, max(0.0, deadline - clock.monotonic())))
+            self._delivery.wait(deadline)
         finally:  # Also when Ctrl-C ends the waiting: then it is not begun again at exit.
-            if self._watch is not None:
-                self._watch.stop(deadline)
-            ack = self._read_ack()
-            done = ack.done or journal is None
-            folder = None if journal is None else journal.folder.path
-            trouble = "" if done or folder is None or self._watch is None else trouble_of(folder.parent)
-            if self._journal is None and self._settings.mode != "disabled":
-                trouble = "nothing was recorded, since no journal could be written"
-            elif done and ack.rows_aside:
-                trouble = f"{ack.rows_aside} rows were refused by Kafka for good and set aside beside the journals"
-            self._finished = Finished(done and not trouble, 0 if done else max(0, rows - ack.next_seq), folder, trouble)
+            self._delivery.stop(deadline)
+            self._finished = self._answer(rows)
             _live.discard(self)
-        if self._watch is not None and not done and not quiet:
+        if self._delivery.ships and not self._delivery.ack().done and not quiet:
+            left = self._finished.rows_left
             _log.warning(
-                "runstream: %d rows were not shipped within %g s; they are kept in %s and shipped by the agent once Kafka answers%s",
-                self._finished.rows_left,
+                "runstream: %s not shipped within %g s; what is left is kept in %s and shipped by the agent once Kafka answers%s",
+                f"{left} rows were" if left else "the end of the run was",
                 timeout,
                 self._finished.folder,
                 f". {self._finished.trouble}" if self._finished.trouble else "",
             )
         return self._finished
+
+    def _answer(self, rows: int) -> Finished:
+        """What `finish` says of so many rows. A forked child that has logged nothing has nothing to ship, and what its parent logged is its parent's."""
+        ack, folder = self._delivery.ack(), self._delivery.folder
+        if self._journal is None and self._settings.mode != "disabled":
+            return Finished(shipped=False, rows_left=0, folder=None, trouble="nothing was recorded, since no journal could be written")
+        if folder is not None and not ack.done:
+            return Finished(shipped=False, rows_left=max(0, rows - ack.next_seq), folder=folder, trouble=self._delivery.trouble)
+        aside = f"{ack.rows_aside} rows were refused by Kafka for good and set aside beside the journals" if ack.rows_aside else ""
+        return Finished(shipped=not aside, rows_left=0, folder=folder, trouble=aside)
 
     def __enter__(self) -> Run:
         return self
@@ -401,20 +271,16 @@ class Run:
             self.note(_ends.of_exception(error))
         self.finish()
 
-    def _read_ack(self) -> fmt.Ack:
-        return fmt.Ack() if self._ack is None else fmt.read_ack(self._ack[: 2 * fmt.ACK_SLOT_BYTES])
-
     def _after_fork(self) -> None:
         """In a forked child: acknowledgements, agent and end are the parent's until the child logs and so begins a journal of its own."""
-        self._ack = self._watch = self._finished = None
-        self._ending = None
-        self._forked = True
+        self._delivery.forget()
+        self._finished = self._ending = None
         self._rows.after_fork()
 
     def begun_in_child(self) -> None:
         """A forked child has begun a journal of its own."""
         if self._journal is not None:
-            self._follow(self._journal)
+            self._delivery.follow(self._journal)
 
 
 def live_runs() -> list[Run]:
@@ -428,18 +294,3 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _wrong_rule(operator: str, threshold: float | None, severity: str, rank: int | None) -> str:
-    if operator != "non_finite" and operator not in _OPERATORS:
-        return f"operator must be one of {' '.join(_OPERATORS)} or 'non_finite', got {val.shown(operator)}"
-    if operator == "non_finite" and threshold is not None:
-        return f"non_finite takes no threshold, got {val.shown(threshold)}"
-    limit = val.number_of(threshold)
-    if operator != "non_finite" and (limit is None or math.isnan(limit)):
-        return f"threshold must be a number, got {val.shown(threshold)}"
-    if severity not in ("info", "warning", "critical"):
-        return f"severity must be info, warning or critical, got {val.shown(severity)}"
-    if rank is not None and not 0 <= (-1 if (number := val.step_of(rank)) is None else number) < 1 << 31:
-        return f"rank must be an integer from 0, got {val.shown(rank)}"
-    return ""

@@ -1,0 +1,69 @@
+"""What a run needs of a journal, the stand-in that keeps nothing, and the reporter that says each kind of trouble once."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runstream_producers.errors import StrictError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runstream_producers.journal import format as fmt
+
+_log = logging.getLogger("runstream")
+
+
+class Rows(Protocol):
+    """What a run needs of a journal; `NoRows` is the one that keeps nothing."""
+
+    seq: int
+    points: int
+    dropped: dict[str, int]
+
+    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None: ...
+    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None: ...
+    def wait_for_devices(self, deadline: float) -> None: ...
+    def close(self, state: str, reason: str) -> None: ...
+    def after_fork(self) -> None: ...
+
+
+class NoRows:
+    """Keeps nothing: for `mode="disabled"`, and where no journal can be written."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.points = 0
+        self.dropped: dict[str, int] = {}
+
+    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None:
+        """Does nothing."""
+
+    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def wait_for_devices(self, deadline: float) -> None:
+        """Does nothing."""
+
+    def close(self, state: str, reason: str) -> None:
+        """Does nothing."""
+
+    def after_fork(self) -> None:
+        """Does nothing."""
+
+
+class Reporter:
+    """One warning for each kind of trouble; an error instead in strict mode."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
+        self._told: set[str] = set()
+
+    def __call__(self, key: str, sentence: str) -> None:
+        """Tells a sentence unless one of its kind was told before; raises StrictError in strict mode."""
+        if self._strict:
+            raise StrictError(sentence)
+        if key not in self._told and len(self._told) < 10_000:
+            self._told.add(key)
+            _log.warning("runstream: %s", sentence)
