@@ -69,8 +69,8 @@ def _told(value: Any, depth: int) -> Told:
         return _list(list(cast("Sequence[Any]", value)), depth, in_order=isinstance(value, (list, tuple)))
     if isinstance(value, Mapping):
         return _object(cast("Mapping[Any, Any]", value), depth)
-    if hasattr(value, "item") and val.number_of(value) is not None:
-        return _told(value.item(), depth + 1)
+    if hasattr(value, "shape") and val.number_of(value) is not None:
+        return _told(val.item_of(value), depth + 1)
     return ("string", json.dumps(val.text_of(value))) if hasattr(value, "__fspath__") else _NONE
 
 

@@ -11,27 +11,36 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from runstream_producers.journal.compilers import keep_out
 from runstream_producers.journal.values import from_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_HOST = ("", "cpu")
+_HOST = ("", "cpu", "meta")  # What is on no device has no value to wait for.
 
 
 def reader_of(value: Any) -> Callable[[], Any] | None:
     """A function that waits for a device and returns the value; None for whatever can be read at once, or is no single number."""
     try:
+        if getattr(value, "is_cpu", False) is True:  # The usual tensor of torch, told quickly.
+            keep_out()
+            return None
         device = getattr(value, "device", None)
-        if device is None or math.prod(value.shape) != 1:
+        if device is None:
+            return None
+        kind = getattr(device, "type", None)
+        if kind is not None:
+            keep_out()
+            # Reading a distributed tensor is a collective, whose order among the ranks must stay the one of the calls.
+            if kind in _HOST or math.prod(value.shape) != 1 or type(value).__module__.startswith("torch.distributed"):
+                return None
+            return _of_torch(value, device)
+        if math.prod(value.shape) != 1:
             return None
         if callable(getattr(value, "devices", None)):
             return _of_jax(value)
-        if isinstance(device, str):
-            return _of_tensorflow(value, device)
-        if getattr(device, "type", "") in _HOST or type(value).__module__.startswith("torch.distributed"):
-            return None  # Reading a distributed tensor is a collective, whose order among the ranks must stay the one of the calls.
-        return _of_torch(value, device)
+        return _of_tensorflow(value, device) if isinstance(device, str) else None
     except Exception as error:
         if from_signal(error):
             raise

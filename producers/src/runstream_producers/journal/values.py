@@ -23,6 +23,13 @@ _STEP_LIMIT = 1 << 63
 _SECONDS_MIN, _SECONDS_MAX = -2_208_988_800.0, 10_413_791_999.0
 _DEPTH_MAX = 32
 _NO_NUMBERS = (str, bytes, bytearray, complex)
+_TRACED = "which has no value while {} traces: return it from the function and log it outside, or log it in {}"
+# Stand-ins for values, by the package and name of their class; other versions than today's may tell less.
+_ADVICE = {
+    ("jax", "Tracer"): _TRACED.format("jax", "jax.debug.callback"),
+    ("tensorflow", "SymbolicTensor"): _TRACED.format("tf.function", "tf.py_function"),
+    ("keras", "KerasTensor"): "which stands for values of a model that is being built: log what the model gives",
+}
 
 
 def flatten(
@@ -45,7 +52,7 @@ def flatten(
             readers.pop(name, None)
             refused[name] = "two names of this call come to it, and neither value can be told to be the right one"
         elif number is None:
-            refused[name] = why or f"expected a number, got {told(value)}"
+            refused[name] = why or f"expected a number, got {_no_number(value)}"
         else:
             flat[name] = number
             if reader is not None:
@@ -71,13 +78,32 @@ def told(value: object) -> str:
     if value is None:
         return "None"
     kind = type(value).__name__
+    alone = f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
     try:
-        shape: Any = getattr(value, "shape", None)
-        return f"{kind} of shape {tuple(shape)}" if shape else f"a {kind}"
+        shape = tuple(getattr(value, "shape", None) or ())
+        return f"{kind} of shape {shape}" if shape else alone
     except Exception as error:
         if from_signal(error):
             raise
-        return f"a {kind}"
+        return alone
+
+
+def _no_number(value: Any) -> str:
+    """What a value is that is no number, and if it looks like one, why it is none and what to do. Does not raise."""
+    what = told(value)
+    for one in type(value).__mro__:
+        advice = _ADVICE.get((one.__module__.partition(".")[0], one.__name__))
+        if advice is not None:
+            return f"{what}, {advice}"
+    try:
+        shape = getattr(value, "shape", None)
+        if shape is None or math.prod(shape) != 1:
+            return what
+        return f"{what} that holds a {type(item_of(value)).__name__}"
+    except Exception as error:
+        if from_signal(error):
+            raise
+        return f"{what} ({type(error).__name__}: {str(error).partition(chr(10))[0][:200]})"
 
 
 def shown(value: object) -> str:
@@ -123,9 +149,9 @@ def number_of(value: Any) -> float | None:
         shape = getattr(value, "shape", None)
         if shape is not None:
             # One element is a number however many axes it has; more is no number, and numpy's moments and spans are none though they count nanoseconds.
-            if math.prod(shape) != 1 or getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+            if (shape and math.prod(shape) != 1) or getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
                 return None
-            value = value.item() if hasattr(value, "item") else value.numpy().item()  # tensorflow's have the latter alone.
+            value = item_of(value)
             if isinstance(value, _NO_NUMBERS):
                 return None
         return float(value)
@@ -135,11 +161,16 @@ def number_of(value: Any) -> float | None:
         return None
 
 
+def item_of(value: Any) -> Any:
+    """The only element of an array or tensor as a value of Python's, where its type has one; raises what its library raises."""
+    return value.item() if hasattr(value, "item") else value.numpy().item()  # tensorflow's have the latter alone.
+
+
 def step_of(step: Any) -> int | None:
     """The step as an integer of 64 bits; None where it is none. Whole floats count."""
     try:
         if hasattr(step, "shape"):
-            step = step.item()
+            step = item_of(step)
         whole: Any = int(step) if isinstance(step, float) and step.is_integer() else step
         number = operator.index(whole)
     except Exception as error:

@@ -19,6 +19,7 @@ from runstream_producers.errors import JournalError
 from runstream_producers.journal import devices, plans
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import values as val
+from runstream_producers.journal.compilers import untraced
 from runstream_producers.journal.late import LateRow, LateRows
 from runstream_producers.journal.reader import row_at
 from runstream_producers.journal.segments import Folder
@@ -99,6 +100,7 @@ class JournalWriter:
 
     # ---- metric rows -------------------------------------------------------------------------------------------------------------------
 
+    @untraced
     def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None:
         """Writes one row of metrics; see `runstream.Run.log`."""
         if self._inside and self._nested():
@@ -291,6 +293,7 @@ class JournalWriter:
 
     # ---- other records -----------------------------------------------------------------------------------------------------------------
 
+    @untraced
     def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None:
         """Writes a record of another kind, as JSON, with a seq of its own; what JSON cannot hold is told and not recorded."""
         with self._lock:
