@@ -39,10 +39,11 @@ _INSERT_SETTINGS = {
 class Server:
     """A ClickHouse server and one of its databases. Connects when first used, and again after an error. For one thread at a time."""
 
-    def __init__(self, url: str, database: str | None) -> None:
-        """`database` None uses the user's default one, for statements that name their own."""
+    def __init__(self, url: str, database: str | None, *, timeout_s: float = INSERT_TIMEOUT_S) -> None:
+        """`database` None uses the user's default one, for statements that name their own. A call without an answer for `timeout_s` is given up."""
         self._url = url
         self._database = database
+        self._timeout_s = timeout_s
         self._client: Client | None = None
 
     def insert(self, table: str, rows: Table) -> None:
@@ -86,7 +87,7 @@ class Server:
                 database=self._database or "__default__",
                 compress=False,
                 connect_timeout=CONNECT_TIMEOUT_S,
-                send_receive_timeout=INSERT_TIMEOUT_S,
+                send_receive_timeout=int(self._timeout_s),
                 autogenerate_session_id=False,
                 client_name="runstream",
             )

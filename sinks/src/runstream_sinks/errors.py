@@ -4,6 +4,7 @@ SinksError
 ├── ServerBusy        ClickHouse cannot take it now (down, restarting, overloaded): wait and try again
 ├── ServerRefused     ClickHouse will never take it as it is: stop and say why
 ├── TooManyMalformed  more malformed records came than an operator wants set aside: stop, so that somebody looks
+├── KafkaAway         Kafka does not answer a command that needs it now
 ├── KafkaRefused      Kafka refused a request for good: stop and say why
 └── MigrationMismatch a migration that was applied is not the file that this version carries
 """
@@ -27,6 +28,10 @@ class ServerRefused(SinksError):
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class KafkaAway(SinksError):
+    """Kafka did not answer within the time that a command waits for it."""
 
 
 class KafkaRefused(SinksError):
