@@ -43,14 +43,15 @@ class Ports(Protocol):
 
 async def process(engine: Engine, knowledge: Knowledge, records: Sequence[Received], ports: Ports, now_ms: Callable[[], int], wait_s_max: float) -> bool:
     """Handles one take of records. True: all of it is stored and the records may be acknowledged; False: the partitions were taken away, and nothing may be."""
-    began_ms = now_ms()
+    clock = asyncio.get_running_loop().time  # Monotonic: a wall clock that is set back must not make a hold longer.
+    began = clock()
     if engine.unknown_schemas(records):
-        patience_s = min(knowledge.schema_patience_s(began_ms), wait_s_max)
-        while engine.unknown_schemas(records) and (left_s := patience_s - (now_ms() - began_ms) / 1000) > 0 and ports.owned():
+        patience_s = min(knowledge.schema_patience_s(int(began * 1000)), wait_s_max)
+        while engine.unknown_schemas(records) and (left_s := patience_s - (clock() - began)) > 0 and ports.owned():
             await knowledge.wait(min(_WAIT_STEP_S, left_s))
     left = engine.sort(records)
     while ports.owned():
-        waited_ms = now_ms() - began_ms
+        waited_ms = int((clock() - began) * 1000)
         held = [batch for batch in left if engine.must_wait(batch, ports.read, waited_ms)]
         ready = [batch for batch in left if batch not in held] if held else left
         if not await _conclude(engine, ready, ports, now_ms):

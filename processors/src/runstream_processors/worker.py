@@ -42,8 +42,8 @@ SOURCES: tuple[Name, ...] = ("metric", "hardware")
 TOPICS_WAIT_S = 60.0
 STOP_TIMEOUT_S = 7.0  # Of the ten seconds in which a part must be gone after SIGTERM.
 _LOOK_S = 0.1
-_CHECK_MS = 5_000
-_RENEW_MS = 1_000
+_CHECK_S = 5.0
+_RENEW_S = 1.0
 
 
 def group_of(prefix: str) -> str:
@@ -99,7 +99,7 @@ async def _until_asked(
         await asyncio.sleep(_LOOK_S)
     starting: asyncio.Task[None] | None = None
     checking: asyncio.Task[None] | None = None
-    checked_ms = renewed_ms = 0
+    checked = renewed = 0.0
     said = False
     while not asked.is_set():
         if following.done():
@@ -117,13 +117,13 @@ async def _until_asked(
             logger.info("ready")
             if ready_file is not None:
                 ready_file.write_text("ready\n", encoding="utf-8")
-        if said and ready_file is not None and now_ms() - renewed_ms > _RENEW_MS:
-            renewed_ms = now_ms()
+        if said and ready_file is not None and time.monotonic() - renewed > _RENEW_S:
+            renewed = time.monotonic()
             renew(ready_file)
         await asyncio.sleep(_LOOK_S)
         runner.pulse()
-        if said and (checking is None or (checking.done() and now_ms() - checked_ms > _CHECK_MS)):
-            checking, checked_ms = asyncio.create_task(runner.check_progress()), now_ms()
+        if said and (checking is None or (checking.done() and time.monotonic() - checked > _CHECK_S)):
+            checking, checked = asyncio.create_task(runner.check_progress()), time.monotonic()
     if starting is not None and not starting.done():
         starting.cancel()
     return None
