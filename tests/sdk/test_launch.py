@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from runstream._launch import Launch, launch_of
+from runstream._ray import RayPlace
 
 TORCH = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 SLURM = {
@@ -99,11 +100,47 @@ def test_workers_of_ray_meet_by_training() -> None:
 
     def ray(session: str, port: str, rank: str = "0") -> Launch:
         environ = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "node0", "MASTER_PORT": port}
-        return launch_of(environ, "host", lambda: "4711@1.5", lambda: session)
+        return launch_of(environ, "host", lambda: "4711@1.5", lambda: RayPlace(session) if session else None)
 
     assert ray("s1/01", "7000").run_id == ray("s1/01", "7000", "1").run_id != ""
     assert len({ray("s1/01", "7000").run_id, ray("s1/01", "7001").run_id, ray("s2/01", "7000").run_id, ray("s1/02", "7000").run_id}) == 4
     assert ray("", "7000").needs_run_id
+
+
+def test_workers_of_ray_train_are_what_it_says() -> None:
+    """Ray Train's word on ranks, run and restart holds over an environment that tells of the raylet's own step of Slurm, or of the address of one start of its workers."""
+
+    def worker(training: str, attempt: str, rank: int, environ: dict[str, str]) -> Launch:
+        return launch_of(environ, "host", lambda: "4711@1.5", lambda: RayPlace("s1/01", training, attempt, rank, rank, 2))
+
+    meeting = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "node0", "MASTER_PORT": "7000"}
+    first, other = worker("t1", "a1", 0, SLURM), worker("t1", "a1", 1, meeting)
+    assert (first.rank, first.world_size, first.node, other.rank, other.local_rank) == (0, 2, "node7", 1, 1)
+    assert first.run_id == other.run_id != ""
+    restarted = worker("t1", "a2", 1, meeting | {"MASTER_PORT": "7001"})
+    assert restarted.run_id == first.run_id
+    assert restarted.attempt != first.attempt == other.attempt
+    assert worker("t2", "a1", 0, SLURM).run_id != first.run_id
+
+
+def test_a_restart_under_plain_torchrun_may_meet_elsewhere() -> None:
+    """Ranks that torchrun started again are of the same run though they meet at another port; another launch of the same process is another run."""
+    plain = TORCH | {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_ERROR_FILE": "/tmp/elastic_a/none_x/attempt_0/1/error.json"}
+    restarted = plain | {
+        "MASTER_PORT": "29501",
+        "TORCHELASTIC_RESTART_COUNT": "1",
+        "TORCHELASTIC_ERROR_FILE": "/tmp/elastic_a/none_x/attempt_1/0/error.json",
+    }
+    assert launch(plain).run_id == launch(restarted).run_id
+    assert launch(plain).attempt != launch(restarted).attempt
+    assert launch(plain | {"TORCHELASTIC_ERROR_FILE": "/tmp/elastic_a/none_y/attempt_0/1/error.json"}).run_id != launch(plain).run_id
+
+
+def test_two_containers_are_two() -> None:
+    """In containers launchers have the same process ids and may start at the same moment: the machine's name tells them apart."""
+    for environ in (TORCH | {"TORCHELASTIC_RUN_ID": "none"}, MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}):
+        one, other = (launch_of(environ, host, lambda: "7@1.5") for host in ("pod-a", "pod-b"))
+        assert one.run_id != other.run_id
 
 
 def test_two_runs_of_mpirun_are_two() -> None:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from runstream import _hooks
 from runstream._launch import Launch, launch_of
 from runstream._module import current, hold
+from runstream._ray import ray_place
 from runstream._rows import Reporter
 from runstream._run import Run
 from runstream_producers.errors import JournalError
+from runstream_producers.journal.compilers import keep_out
 from runstream_producers.journal.format import Identity
 from runstream_producers.journal.writer import JournalWriter
 from runstream_producers.paths import agent_folder, offline_folder
@@ -83,7 +85,7 @@ def init(
     settings = load(given)
     report = Reporter(strict=settings.strict)
     project = str(project)
-    launch = launch_of(os.environ, socket.gethostname(), _launcher, _ray_job)
+    launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
     run = _begin(_run_id(project, id or external_id, settings, launch, report), project, settings, launch, report)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
     run.change(name=name, metadata=metadata, **said)
@@ -118,7 +120,7 @@ def attach() -> Run:
         run_id, project, given = ids.new_uuid(), "", {"mode": "disabled"}
     settings = load(given)
     report = Reporter(strict=settings.strict)
-    run = _begin(run_id, project, settings, launch_of(os.environ, socket.gethostname(), _launcher, _ray_job), report)
+    run = _begin(run_id, project, settings, launch_of(os.environ, socket.gethostname(), _launcher, ray_place), report)
     hold(run)
     return run
 
@@ -136,6 +138,7 @@ def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report
     run = Run(run_id, project, launch.rank, settings, journal, report)
     runs.append(run)
     _hooks.install(settings.preemption_signals)
+    keep_out()
     return run
 
 
@@ -215,14 +218,3 @@ def _launcher() -> str:
         return f"{parent.pid}@{parent.create_time()}"
     except psutil.Error:
         return str(os.getppid())
-
-
-def _ray_job() -> str:
-    """Names the session and job of Ray, if this process is a worker of one. Ray is asked where it is loaded, never loaded; its session has no public name."""
-    ray: Any = sys.modules.get("ray")
-    try:
-        if ray is None or not ray.is_initialized():
-            return ""
-        return f"{ray._private.worker._global_node.session_name}/{ray.get_runtime_context().get_job_id()}"
-    except Exception:  # noqa: BLE001 - whatever another version of Ray makes of it: then its workers are told to set an id
-        return ""

@@ -96,8 +96,7 @@ def _no_number(value: Any) -> str:
         if advice is not None:
             return f"{what}, {advice}"
     try:
-        shape = getattr(value, "shape", None)
-        if shape is None or math.prod(shape) != 1:
+        if (shape := getattr(value, "shape", None)) is None or any(size != 1 for size in shape):
             return what
         return f"{what} that holds a {type(item_of(value)).__name__}"
     except Exception as error:
@@ -163,7 +162,9 @@ def number_of(value: Any) -> float | None:
 
 def item_of(value: Any) -> Any:
     """The only element of an array or tensor as a value of Python's, where its type has one; raises what its library raises."""
-    return value.item() if hasattr(value, "item") else value.numpy().item()  # tensorflow's have the latter alone.
+    if not hasattr(value, "item"):
+        value = value.numpy()  # tensorflow's have this alone, and give texts as they are.
+    return value.item() if hasattr(value, "item") else value
 
 
 def step_of(step: Any) -> int | None:
