@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runstream_schemas import frame_batch, wire
 from runstream_schemas import records as rec
-from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord
 from runstream_sinks import arrow, bounds
 from runstream_sinks.points import PointRows
 from runstream_sinks.tables import TABLES
 from tests.sinks import examples
+
+if TYPE_CHECKING:
+    from runstream_sinks.clickhouse import Server
 
 RUN = str(uuid.UUID(int=0x0E177292_7500_42B8_8F51_E962D246EF2B))
 
@@ -77,12 +81,59 @@ def frames(draw: st.DrawFn) -> rec.MetricFrame:
 
 @given(st.lists(frames(), max_size=4))
 def test_every_point_comes_out_once_with_what_belongs_to_it(given_frames: list[rec.MetricFrame]) -> None:
-    """The columns hold exactly the points of the frames, in order, with the writer and run of their frame."""
+    """The columns hold exactly the points of the frames, each with the writer and run of its frame."""
     columns = mapped(*given_frames)
-    assert columns.points() == examples.points_of(given_frames)
     writers = [one.writer for one in given_frames for group in one.groups for _ in range(group.values.size)]
-    assert columns.data["writer"] == writers
+    expected = zip(examples.points_of(given_frames), writers, strict=True)
+    assert sorted(zip(columns.points(), columns.data["writer"], strict=True)) == sorted(expected)
     assert set(columns.data["run_id"]) <= {uuid.UUID(RUN).bytes}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3), st.sampled_from([("loss",), ("b", "a"), ("a", "c")])), min_size=1, max_size=60), st.data())
+def test_frames_read_together_map_like_frames_read_one_by_one(shapes: list[tuple[int, int, tuple[str, ...]]], data: st.DataObject) -> None:
+    """Batches, some of whose frames are left out, give the rows that their frames give."""
+    sent = [
+        examples.frame(examples.group(keys, 100 * at, rows, first_value=at), run_id=RUN, writer=writer, rank=writer, first_seq=100 * at, next_seq=100 * at + 99)
+        for at, (writer, rows, keys) in enumerate(shapes)
+    ]
+    values = [wire.encode(one) for one in sent]
+    for one in values:
+        wire.decode(one)
+    batches, rest = frame_batch.decode_many(values, wire.PREFIX_BYTES)
+    rows = PointRows()
+    taken = list(rest)
+    for place in rest:
+        rows.add(sent[place])
+    for batch in batches:
+        chosen = data.draw(st.lists(st.sampled_from(range(len(batch.places))), unique=True).map(sorted) | st.just(list(range(len(batch.places)))))
+        rows.add_batch(batch, chosen)
+        taken += [batch.places[at] for at in chosen]
+    columns = Columns(arrow.as_lists(rows.table()))
+    assert sorted(columns.points()) == sorted(examples.points_of([sent[place] for place in taken]))
+
+
+def test_points_come_out_in_the_order_of_the_sort_key() -> None:
+    """Frames of several ranks and contexts, in whatever order they came, need no sorting by ClickHouse."""
+    frames = [
+        examples.frame(examples.group(["loss", "accuracy"], 4 * number, 4, context=context, subject=subject), run_id=RUN, writer=9 - rank, rank=rank)
+        for number in (2, 0, 1)
+        for rank in (1, 0, 2)
+        for context in ("validation", "training")
+        for subject in ("", "model/a/1")
+    ]
+    data = mapped(*frames).data
+    keys = list(zip(*(data[name] for name in ("name", "context", "subject", "rank", "step", "writer", "seq")), strict=True))
+    assert keys == sorted(keys, key=lambda key: tuple(map(str, key[:3])) + tuple(key[3:]))  # pyright: ignore[reportArgumentType, reportCallIssue]  # texts, then integers
+
+
+@pytest.mark.stack
+def test_runs_come_out_in_clickhouses_order(server: Server) -> None:
+    """ClickHouse compares UUIDs in a way of its own."""
+    runs = [str(uuid.uuid4()) for _ in range(50)]
+    data = mapped(*(examples.frame(examples.group(["loss"], 0, 1), run_id=run, writer=1) for run in runs)).data
+    ours = [str(uuid.UUID(bytes=one)) for one in data["run_id"] if isinstance(one, bytes)]
+    [(theirs,)] = server.query("SELECT arrayMap(one -> toString(one), arraySort(arrayMap(one -> toUUID(one), {runs:Array(String)})))", {"runs": runs})
+    assert ours == theirs
 
 
 def test_columns_are_those_of_the_table_in_order() -> None:

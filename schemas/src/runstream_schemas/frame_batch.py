@@ -48,7 +48,7 @@ class BatchGroup(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """M frames of one layout: where they stood in what was given, their heads (run, writer, start, attempt, rank, node), and their columns."""
+    """M frames of one layout: where they stood in what was given, their heads (run, writer, start, attempt, rank, node, project), and their columns."""
 
     places: list[int]
     heads: list[Head]
@@ -83,15 +83,20 @@ class _Layout(NamedTuple):
 _layouts: dict[tuple[int, int], list[_Layout]] = {}
 
 
-def decode_many(values: Sequence[bytes], start: int = 0) -> tuple[list[Batch], list[int]]:
-    """Frames of one layout together, and the places of all others, which `frame.decode` is to read; `start` is where the Avro bodies begin.
+def decode_many(values: Sequence[bytes], start: int = 0, wanted: Sequence[bool] | None = None) -> tuple[list[Batch], list[int]]:
+    """Frames of one layout together, and the places of all others, which `frame.decode` is to read.
 
     A frame that is given in a batch is one that `frame.decode` reads, as the same frame to the bit. Raises nothing.
+
+    Args:
+        values: what came.
+        start: where the Avro bodies begin.
+        wanted: which of them may be frames of the newest schema; None is all.
     """
     rest: list[int] = []
     alike: dict[tuple[int, int], tuple[list[int], list[Head]]] = {}
     for place, data in enumerate(values):
-        known = frame.known_head(data, start) if len(data) <= _FRAME_BYTES_MAX else None
+        known = frame.known_head(data, start) if (wanted is None or wanted[place]) and len(data) <= _FRAME_BYTES_MAX else None
         if known is None:
             rest.append(place)
             continue

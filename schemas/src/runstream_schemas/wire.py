@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import fastavro
 
-from runstream_schemas import frame, records
+from runstream_schemas import frame, frame_batch, records
 from runstream_schemas.catalogue import Catalogue, bundled
 from runstream_schemas.errors import MalformedRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from runstream_schemas.frame_batch import Batch
 
 PREFIX_BYTES = 5
 _PREFIX = struct.Struct(">bI")
@@ -85,6 +87,12 @@ def encode(record: records.Record) -> bytes:
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise MalformedRecord(f"a field of {kind.__name__} does not fit its Avro schema: {error}") from error
     return out.getvalue()
+
+
+def decode_frames(values: Sequence[bytes]) -> tuple[list[Batch], list[int]]:
+    """Metric frames of the newest schema that can be read together, and the places of all others, which `decode` is to read. Raises nothing."""
+    prefix = _prefix_of("MetricFrame")
+    return frame_batch.decode_many(values, PREFIX_BYTES, [data.startswith(prefix) for data in values])
 
 
 def schema_id_of(data: bytes) -> int:

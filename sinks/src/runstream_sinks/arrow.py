@@ -54,9 +54,10 @@ def numbers(kind: Kind, values: NDArray[Any]) -> Column:
     return made.view(_TYPES[kind]) if kind in ("ms", "u64") else made
 
 
-def words(codes: NDArray[np.int32], vocabulary: Sequence[str]) -> Column:
-    """A dictionary column: each code is a place in the vocabulary. ClickHouse reads it as LowCardinality."""
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(vocabulary, type=pa.string()))
+def words(codes: NDArray[np.int64], vocabulary: Sequence[str]) -> Column:
+    """A dictionary column: each code is a place in the vocabulary, written in as few bytes as hold it. ClickHouse reads it as LowCardinality."""
+    width = np.int8 if len(vocabulary) <= 1 << 7 else np.int16 if len(vocabulary) <= 1 << 15 else np.int32
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(width)), pa.array(vocabulary, type=pa.string()))
 
 
 def uuids(raw: NDArray[np.uint64]) -> Column:

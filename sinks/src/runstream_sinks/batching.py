@@ -71,9 +71,7 @@ class Batches:
 
     def add(self, name: Name, record: Record, position: Position, now: float) -> None:
         """Takes a record for a table; raises MalformedRecord and then has taken nothing, the position neither."""
-        chunk = self._open.get(name)
-        if chunk is None:
-            chunk = Chunk(name, self._rows_of(name), now)
+        chunk = self._chunk(name, now)
         before = chunk.rows.rows
         chunk.rows.add(record)
         if chunk.rows.rows == before:
@@ -81,6 +79,15 @@ class Batches:
             return
         self._open[name] = chunk
         self.ledger.read(position, chunk.claim)
+
+    def opened(self, name: Name, now: float) -> Chunk:
+        """The open chunk of a table, for who adds rows to it at once and reads their positions into the ledger with its claim. It stays open until `due` is called."""
+        chunk = self._open[name] = self._chunk(name, now)
+        return chunk
+
+    def _chunk(self, name: Name, now: float) -> Chunk:
+        found = self._open.get(name)
+        return Chunk(name, self._rows_of(name), now) if found is None else found
 
     def skip(self, position: Position) -> None:
         """Notes a record that leaves no row."""

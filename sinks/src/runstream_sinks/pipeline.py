@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord, UnknownSchema
 from runstream_schemas.topics import TOPICS
 from runstream_sinks.errors import TooManyMalformed
 from runstream_sinks.malformed import Floods, Policy, dead_letter
-from runstream_sinks.points import PointRows
+from runstream_sinks.points import PointRows, fits
 from runstream_sinks.rows import PlainRows
 from runstream_sinks.tables import TABLE_OF, Name
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runstream_schemas.catalogue import Catalogue
+    from runstream_schemas.frame_batch import Batch
     from runstream_schemas.records import DeadLetter, Record
     from runstream_sinks.batching import Batches, Rows
     from runstream_sinks.ledger import Claim, Place, Position
 
+_POINTS: tuple[Name, ...] = ("metric_points", "hardware_points")
 # A writer announces a schema before it uses it, so an unknown id is a race of moments. For it a partition waits this long, once in a period, whatever number of ids come.
 SCHEMA_WAIT_S = 5.0
 SCHEMA_WAIT_PERIOD_S = 300.0
@@ -30,8 +32,8 @@ SCHEMA_WAIT_PERIOD_S = 300.0
 SCHEMA_READ_S_MAX = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+# A named tuple, since one is made for every record on the way.
+class Message(NamedTuple):
     """One record as it came from Kafka; `value` is None for the tombstone of a compacted topic."""
 
     position: Position
@@ -56,6 +58,13 @@ class _Held:
     messages: deque[tuple[Message, float]]
 
 
+class _Together(NamedTuple):
+    """Frames that were read together, and their table."""
+
+    name: Name
+    batch: Batch
+
+
 class _MustWait(Exception):
     """The message was not taken: it waits for its schema, or until it may be set aside."""
 
@@ -66,7 +75,7 @@ class _MustWait(Exception):
 
 def rows_of(name: Name) -> Rows:
     """Empty rows for a table."""
-    return PointRows() if name in ("metric_points", "hardware_points") else PlainRows(name)
+    return PointRows() if name in _POINTS else PlainRows(name)
 
 
 def routes(prefix: str) -> dict[str, Name]:
@@ -130,6 +139,48 @@ class Pipeline:
             self._held[place] = _Held(wait.for_schema, deque([(message, now)]))
             return None
 
+    def take_all(self, messages: Sequence[Message], now: float, now_ms: int) -> list[SetAside]:
+        """Handles messages as `take` does, one after the other, but reads frames of points together; letters come back for those that are malformed."""
+        batches, batch_of = self._read_together(messages)
+        chosen: list[list[int]] = [[] for _ in batches]
+        out: list[SetAside] = []
+        try:
+            for place, message in enumerate(messages):
+                where = message.position.place
+                found = batch_of.get(place)
+                if found is None or where in self._held:
+                    aside = self.take(message, now, now_ms)
+                    if aside is not None:
+                        out.append(aside)
+                    continue
+                batch, at = found
+                chosen[batch].append(at)
+                self.batches.ledger.read(message.position, self.batches.opened(batches[batch].name, now).claim)
+                self._taken(message, now)
+        finally:
+            # The ledger says that they are in the chunk, whatever came after them.
+            for one, some in zip(batches, chosen, strict=True):
+                if some:
+                    rows = self.batches.opened(one.name, now).rows
+                    assert isinstance(rows, PointRows)
+                    rows.add_batch(one.batch, some)
+        return out
+
+    def _read_together(self, messages: Sequence[Message]) -> tuple[list[_Together], dict[int, tuple[int, int]]]:
+        """Frames that can be read together and have a place in their table; and for each message that is one of them its batch and its place there."""
+        batches: list[_Together] = []
+        batch_of: dict[int, tuple[int, int]] = {}
+        for name in _POINTS:
+            places = [place for place, one in enumerate(messages) if one.value is not None and self._routes[one.position.place.topic] == name]
+            if len(places) < 2:
+                continue
+            for batch in wire.decode_frames([messages[place].value or b"" for place in places])[0]:
+                for at, place in enumerate(batch.places):
+                    if fits(batch.heads[at]) and (self._wanted is None or self._wanted(batch.frame(at))):
+                        batch_of[places[place]] = len(batches), at
+                batches.append(_Together(name, batch))
+        return batches, batch_of
+
     def retry(self, now: float, now_ms: int) -> Sequence[SetAside]:
         """Tries held messages again, each partition's in order."""
         out: list[SetAside] = []
@@ -174,10 +225,13 @@ class Pipeline:
             if not self._nobody_announced_it(message, met, now):
                 raise _MustWait(for_schema=True) from None
             return self._set_aside(message, str(error), now, now_ms)
+        self._taken(message, now)
+        return None
+
+    def _taken(self, message: Message, now: float) -> None:
         self.records += 1
         self.newest_ms = message.time_ms
-        self._floods_of(topic, now).good(message.position.place.partition)
-        return None
+        self._floods_of(message.position.place.topic, now).good(message.position.place.partition)
 
     def _nobody_announced_it(self, message: Message, met: float, now: float) -> bool:
         """Whether a schema that the catalogue lacks will not come any more."""

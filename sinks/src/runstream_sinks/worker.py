@@ -21,16 +21,20 @@ from runstream_sinks.errors import SinksError, TooManyMalformed
 from runstream_sinks.inserter import Inserter
 from runstream_sinks.log import log, logger
 from runstream_sinks.malformed import Policy
-from runstream_sinks.pipeline import Pipeline, SetAside, routes, rows_of
+from runstream_sinks.pipeline import Message, Pipeline, SetAside, routes, rows_of
 from runstream_sinks.readiness import ReadyFile, wait_for_tables, wait_for_topics
 from runstream_sinks.telling import Telling
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runstream_schemas.settings import Settings
     from runstream_sinks.ledger import Place
 
 POLL_S = 0.05
-POLL_RECORDS_MAX = 500
+# Taken at once: many small records, so that frames can be read together, but few large ones, so that a chunk is not far past its limits when it is looked at.
+POLL_RECORDS_MAX = 2000
+POLL_BYTES_MAX = 4 << 20
 CHUNK_BYTES_MAX = 64 << 20
 # Chunks open and in flight; past it nothing is fetched until half is gone. Twice as much may be in memory while chunks turn into Arrow.
 PENDING_BYTES_MAX = 192 << 20
@@ -44,6 +48,14 @@ DRAIN_BUDGET_S = 6.0
 EXIT_BUDGET_S = 9.0
 # A worker that stops for good keeps what the servers hold already.
 KEEP_BUDGET_S = 2.0
+
+
+def records_max(last: Sequence[Message]) -> int:
+    """How many records to take next, if they are as large as the last ones were."""
+    if not last:
+        return max(1, POLL_RECORDS_MAX // 10)
+    nbytes = sum(len(one.value or b"") for one in last)
+    return max(1, min(POLL_RECORDS_MAX, POLL_BYTES_MAX * len(last) // max(1, nbytes), 10 * len(last)))
 
 
 class Worker:
@@ -70,6 +82,7 @@ class Worker:
         self._schemas = kafka.SchemaReader(settings, catalogue)
         self._inserter = Inserter(lambda: Server(settings.clickhouse_url, settings.clickhouse_database))
         self._full = self._closing = False
+        self._records_max = 1
         self._commit_at = self._refresh_at = self._retry_at = 0.0
 
     def stop(self) -> None:
@@ -101,8 +114,10 @@ class Worker:
     # ---- the loop ----------------------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        for message in self._source.poll(records_max=POLL_RECORDS_MAX, timeout_s=POLL_S):
-            self._send(self._pipeline.take(message, time.monotonic(), time.time_ns() // 1_000_000))
+        messages = self._source.poll(records_max=self._records_max, timeout_s=POLL_S)
+        for aside in self._pipeline.take_all(messages, time.monotonic(), time.time_ns() // 1_000_000):
+            self._send(aside)
+        self._records_max = records_max(messages)
         self._ready.renew()
         self._retry_held()
         self._letters.poll()
@@ -113,9 +128,7 @@ class Worker:
         self._regulate()
         self._telling.now_and_then()
 
-    def _send(self, aside: SetAside | None) -> None:
-        if aside is None:
-            return
+    def _send(self, aside: SetAside) -> None:
         self._telling.set_aside(aside.letter)
         self._letters.send(aside.letter, lambda: self._batches.ledger.settle(aside.claim))
 
