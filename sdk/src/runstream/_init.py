@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ from runstream._launch import Launch, launch_of
 from runstream._module import current, hold
 from runstream._ray import ray_place
 from runstream._rows import Reporter
-from runstream._run import Run
+from runstream._run import Run, live_runs
 from runstream_producers.errors import JournalError
 from runstream_producers.journal.compilers import keep_out
 from runstream_producers.journal.format import Identity
@@ -118,6 +119,23 @@ def attach() -> Run:
         report = Reporter(strict=load().strict)
         report("attach", "attach found no run to join, and nothing is recorded: the process that starts this one must call runstream.init before it does")
         run_id, project, given = ids.new_uuid(), "", {"mode": "disabled"}
+    return _join(run_id, project, given)
+
+
+def rejoin(run_id: str, project: str, given: dict[str, Any]) -> Run:
+    """What a run becomes where it is unpickled: what this process has of that run already, or else another writer of it."""
+    for run in live_runs():
+        if run.id == run_id:
+            return run
+    before = current()
+    run = _join(run_id, project, given)
+    if before is not None and before.alive:
+        hold(before)  # Nobody asked for another one to be the process's own.
+    return run
+
+
+def _join(run_id: str, project: str, given: dict[str, Any]) -> Run:
+    """Another writer of a run, which module-level calls go to from now on."""
     settings = load(given)
     report = Reporter(strict=settings.strict)
     run = _begin(run_id, project, settings, launch_of(os.environ, socket.gethostname(), _launcher, ray_place), report)
@@ -184,8 +202,16 @@ def _identity(run_id: str, project: str, host: str, launch: Launch) -> Identity:
         pid=os.getpid(),
         attempt=launch.attempt or f"{writer:016x}",
         started_ms=clock.time_ns() // 1_000_000,
-        environment={"python": platform.python_version(), "platform": platform.platform(), "command": shlex.join(sys.orig_argv), "directory": os.getcwd()},  # noqa: PTH109
+        environment={"python": platform.python_version(), "platform": _platform(), "command": shlex.join(sys.orig_argv), "directory": os.getcwd()},  # noqa: PTH109
     )
+
+
+def _platform() -> str:
+    """System, release, machine and C library. `platform.platform` says the same and starts a process for it, which training with MPI or many threads must not be made to do."""
+    one = os.uname()
+    with contextlib.suppress(ValueError, OSError):
+        return f"{one.sysname}-{one.release}-{one.machine}-with-{(os.confstr('CS_GNU_LIBC_VERSION') or '').replace(' ', '')}"
+    return f"{one.sysname}-{one.release}-{one.machine}"
 
 
 def _journal(settings: Settings, make_identity: Callable[[], Identity], report: Reporter, begun_in_child: Callable[[], None]) -> JournalWriter | None:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from runstream._types import Finished
+from runstream_producers.journal.compilers import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ def _run(call: str) -> Run | None:
     return _Current.run
 
 
+@untraced
 def log(data: Mapping[str, Any], step: int | None = None, **options: Any) -> None:
     """`Run.log` on the current run."""
     run = _run("log")
@@ -45,6 +47,7 @@ def log(data: Mapping[str, Any], step: int | None = None, **options: Any) -> Non
         run.log(data, step, **options)
 
 
+@untraced
 def log_params(params: Mapping[str, Any], **options: Any) -> None:
     """`Run.log_params` on the current run."""
     run = _run("log_params")
@@ -52,18 +55,21 @@ def log_params(params: Mapping[str, Any], **options: Any) -> None:
         run.log_params(params, **options)
 
 
+@untraced
 def log_event(event: Event | str, **options: Any) -> str:
     """`Run.log_event` on the current run."""
     run = _run("log_event")
     return "" if run is None else run.log_event(event, **options)
 
 
+@untraced
 def alert_on(metric: str, operator: Any, threshold: float | None = None, **options: Any) -> str:
     """`Run.alert_on` on the current run."""
     run = _run("alert_on")
     return "" if run is None else run.alert_on(metric, operator, threshold, **options)
 
 
+@untraced
 def finish(timeout: float = 30.0) -> Finished:
     """`Run.finish` on the current run."""
     run = _run("finish")

@@ -18,6 +18,7 @@ from runstream._rows import NoRows
 from runstream._types import Event, EventSource, Finished
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import values as val
+from runstream_producers.journal.compilers import untraced
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -66,6 +67,7 @@ class Run:
 
     # ---- logging -----------------------------------------------------------------------------------------------------------------------
 
+    @untraced
     def log(
         self,
         data: Mapping[str, Any],
@@ -90,6 +92,7 @@ class Run:
         """
         self._rows.log(data, step, time=time, context=context, subject=subject)
 
+    @untraced
     def log_params(self, params: Mapping[str, Any], *, context: str | enum.Enum | None = None) -> None:
         """Logs parameters: nested dicts flatten with `.`, and bool, int, float, string, None and lists keep their types. A later value of a key is a new version of it."""
         now_ms = clock.time_ns() // 1_000_000
@@ -100,6 +103,7 @@ class Run:
         for key, kind, text in taken:
             self._rows.record(fmt.Kind.PARAM, {"time_ms": now_ms, "key": key, "context": where, "kind": kind, "value": text})
 
+    @untraced
     def log_event(
         self, event: Event | str, *, metadata: Mapping[str, Any] | None = None, source: EventSource | str = "", step: int | None = None, subject: str = ""
     ) -> str:
@@ -114,6 +118,7 @@ class Run:
         self._rows.record(fmt.Kind.EVENT, payload)
         return payload["event_id"]
 
+    @untraced
     def alert_on(
         self,
         metric: str,
@@ -162,6 +167,7 @@ class Run:
         self._rows.record(fmt.Kind.RULE, payload)
         return payload["rule_id"]
 
+    @untraced
     def change(self, **fields: Any) -> None:
         """Says something of the run: `name`, `owner`, `namespace`, `external_id`, `framework`, `task`, `notes`, `tags` or `metadata`; None says nothing."""
         self._rows.record(fmt.Kind.RUN, _records.change_of(fields, clock.time_ns() // 1_000_000, self._report))
@@ -223,6 +229,7 @@ class Run:
             while held_signals:
                 os.kill(os.getpid(), held_signals.pop())
 
+    @untraced
     def finish(self, timeout: float = 30.0) -> Finished:
         """Ends this process's part and waits, at most `timeout` seconds, until everything is acknowledged. Never raises; what is left is shipped by the agent, or
         by the next one on this node. Calling it again returns the same answer.
@@ -270,6 +277,20 @@ class Run:
         if error is not None:
             self.note(_ends.of_exception(error))
         self.finish()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process, as a part of a data set or a closure, it becomes that process's own part in the run; a finished one records nothing there."""
+        from runstream._init import rejoin
+
+        mode = self._settings.mode if self.alive else "disabled"
+        return rejoin, (self.id, self.project, {"mode": mode, "strict": self._settings.strict, "kafka": self._settings.kafka})
+
+    def __copy__(self) -> Run:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Run:
+        """A model that holds its run may be copied; the run is one in a process all the same."""
+        return self
 
     def _after_fork(self) -> None:
         """In a forked child: acknowledgements, agent and end are the parent's until the child logs and so begins a journal of its own."""
