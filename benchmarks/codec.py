@@ -41,7 +41,7 @@ def make_frame(number: int) -> MetricFrame:
         times=1_760_000_000_000 + np.arange(ROWS) * 37,
         values=random.normal(size=(ROWS, NAMES)),
     )
-    return MetricFrame(ids.new_uuid(), ids.new_writer(), 1_760_000_000_000, "job/0", number, "node-7", first, first + ROWS, 0, (group,))
+    return MetricFrame(ids.new_uuid(), ids.new_writer(), 1_760_000_000_000, "job/0", number, "node-7", "digits", first, first + ROWS, 0, (group,))
 
 
 def fastavro_encode(one: MetricFrame) -> bytes:

@@ -20,8 +20,8 @@ This page is made from `schemas/src/runstream_schemas/topics.py` and the Avro sc
 - Every record is Avro behind the Confluent prefix: a zero byte, the schema id in 4 bytes (big-endian), the body. Ids are 31 bits of the schema's CRC-64-AVRO
   fingerprint and come with the package, so no registry is needed.
 - The greatest record is {MESSAGE_BYTES_MAX // (1 << 20)} MiB; a dead letter may be 64 KiB greater, since it carries one whole.
-- Partition counts are fixed when a topic is created (setting `partitions` changes those of `metric`, `hardware` and `summary` before that), since state is
-  partitioned with them.
+- Partition counts are fixed when a topic is created (setting `partitions` changes those of `metric`, `hardware`, `writer`, `summary` and `digest`
+  before that), since state is partitioned with them; `metric`, `hardware` and `writer` have as many as each other.
 - Integers that name a writer are its 8 bytes, big-endian, where they are a key.
 - An example of every record lies in `schemas/src/runstream_schemas/examples/`, as bytes and as JSON.
 """

@@ -28,7 +28,7 @@ def frame(first: int, *losses: float, writer: int = 5, rules_seen: int = 0) -> M
     """A frame with one row a loss."""
     seqs = np.arange(first, first + len(losses), dtype=np.int64)
     group = MetricGroup("", "", ("loss",), seqs, seqs, seqs, np.array(losses, dtype=np.float64)[:, None])
-    return MetricFrame("run", writer, 0, "a", 0, "n", first, first + len(losses), rules_seen, (group,))
+    return MetricFrame("run", writer, 0, "a", 0, "n", "", first, first + len(losses), rules_seen, (group,))
 
 
 def received(*frames: MetricFrame) -> list[Received]:

@@ -39,7 +39,7 @@ def history(writer: int, rows: int = ROWS) -> list[MetricFrame]:
     for first in range(0, rows, FRAME_ROWS):
         cut = slice(first, first + FRAME_ROWS)
         group = MetricGroup("training", "", NAMES, seqs[cut], seqs[cut] * 2, times[cut], values[cut])
-        out.append(MetricFrame(f"run-{writer % 2}", writer, 1, "attempt", writer, "node", first, first + FRAME_ROWS, 0, (group,)))
+        out.append(MetricFrame(f"run-{writer % 2}", writer, 1, "attempt", writer, "node", "", first, first + FRAME_ROWS, 0, (group,)))
     return out
 
 

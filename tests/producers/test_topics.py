@@ -10,14 +10,14 @@ from confluent_kafka.admin import AdminClient
 
 from runstream_producers.topics import ensure_topics, wanted
 from runstream_schemas.settings import SettingsError, load
-from runstream_schemas.topics import TOPICS
+from runstream_schemas.topics import SCALED, TOPICS
 from tests.producers.cluster import Place
 
 
 def test_partitions_of_what_carries_metrics_can_be_set() -> None:
     """`RUNSTREAM_PARTITIONS` is for the topics that carry metrics; the others keep their own count."""
     topics = wanted(load({"partitions": 3, "topic_prefix": "p"}, {}))
-    assert {name for name, (count, _) in topics.items() if count == 3} == {"p.metric", "p.hardware", "p.summary"}
+    assert {name for name, (count, _) in topics.items() if count == 3} == {f"p.{name}" for name in SCALED}
     assert topics["p.rule"][0] == TOPICS["rule"].partitions
     assert topics["p.writer"][1]["cleanup.policy"] == "compact"
     assert topics["p.metric"][1]["retention.ms"] == str(7 * 86_400_000)
@@ -29,7 +29,7 @@ def test_topics_are_made_once_and_kept(place: Place) -> None:
     assert ensure_topics(place.settings) == []
     topics = AdminClient({"bootstrap.servers": place.kafka}).list_topics(timeout=10).topics
     counts = {name.removeprefix(f"{place.prefix}."): len(topic.partitions) for name, topic in topics.items() if name.startswith(f"{place.prefix}.")}
-    assert counts == {name: 2 if name in ("metric", "hardware", "summary") else topic.partitions for name, topic in TOPICS.items()}
+    assert counts == {name: 2 if name in SCALED else topic.partitions for name, topic in TOPICS.items()}
     assert ensure_topics(load({"partitions": 5}, place.environ)) == []
 
 

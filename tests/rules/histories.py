@@ -80,7 +80,7 @@ def frame(rows: Sequence[Row], first_seq: int, next_seq: int, *, rules_seen: int
         )
         for (context, subject, names), alike in by_shape.items()
     )
-    return MetricFrame(RUN_ID if run_id == RUN_ID else run_id, WRITER, 1_000_000, "attempt", 3, "node", first_seq, next_seq, rules_seen, groups)
+    return MetricFrame(RUN_ID if run_id == RUN_ID else run_id, WRITER, 1_000_000, "attempt", 3, "node", "", first_seq, next_seq, rules_seen, groups)
 
 
 def cut(rows: Sequence[Row], places: Sequence[int], start: int = 0) -> list[MetricFrame]:

@@ -64,6 +64,7 @@ def frames(draw: st.DrawFn) -> MetricFrame:
         attempt=draw(texts),
         rank=draw(ints),
         node=draw(texts),
+        project=draw(texts),
         first_seq=first_seq,
         next_seq=first_seq + 100,
         rules_seen=draw(ints),
@@ -74,7 +75,7 @@ def frames(draw: st.DrawFn) -> MetricFrame:
 def picture(one: MetricFrame) -> tuple[object, ...]:
     """The frame as a value that is equal only where every bit and type is."""
     arrays = [(group[:3], *((array.dtype.str, array.shape, array.tobytes()) for array in group[3:])) for group in one.groups]
-    return (*one[:9], arrays)
+    return (*one[:10], arrays)
 
 
 def datum_picture(datum: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def in_blocks(datum: dict[str, Any], random: Random) -> bytes:
         return b"".join((*parts, array(one["steps_exact"], avro_long)))
 
     head = [avro_text(datum["run_id"]), avro_long(datum["writer"]), avro_long(datum["started"]), avro_text(datum["attempt"]), avro_long(datum["rank"])]
-    head += [avro_text(datum["node"]), *(avro_long(datum[name]) for name in ("first_seq", "next_seq", "rules_seen"))]
+    head += [avro_text(datum["node"]), avro_text(datum["project"]), *(avro_long(datum[name]) for name in ("first_seq", "next_seq", "rules_seen"))]
     return b"".join((*head, array(datum["groups"], group)))
 
 
@@ -162,6 +163,7 @@ def sample(rows: int = 3, keys: tuple[str, ...] = ("loss", "accuracy"), **fields
         attempt="job/0",
         rank=1,
         node="node-7",
+        project="digits",
         first_seq=10,
         next_seq=10 + rows,
         rules_seen=2,

@@ -23,8 +23,10 @@ KINDS: dict[str, type[records.Record]] = {
         records.Event,
         records.Param,
         records.Rule,
+        records.Silence,
         records.Schema,
         records.Alert,
+        records.Digest,
         records.SummaryFrame,
         records.DeadLetter,
     )

@@ -47,7 +47,7 @@ def test_examples_say_something_in_every_field(record: Any) -> None:
     """An example leaves at most a few fields at nothing, or it would show little."""
     fields = plain(record)
     empty = [name for name, value in fields.items() if value in (None, "", [], {})]
-    assert len(empty) <= 3, empty
+    assert len(empty) <= 4, empty
 
 
 @pytest.mark.parametrize("topic", TOPICS.values(), ids=TOPICS)

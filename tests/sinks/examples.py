@@ -27,7 +27,7 @@ def frame(
     *groups: rec.MetricGroup, run_id: str, writer: int, rank: int = 0, started: int = STARTED_MS, first_seq: int = 0, next_seq: int = 1000
 ) -> rec.MetricFrame:
     """A frame of groups."""
-    return rec.MetricFrame(run_id, writer, started, "attempt-1", rank, "node-1", first_seq, next_seq, 0, groups)
+    return rec.MetricFrame(run_id, writer, started, "attempt-1", rank, "node-1", "digits", first_seq, next_seq, 0, groups)
 
 
 def points_of(frames: Sequence[rec.MetricFrame]) -> list[Point]:

@@ -147,8 +147,8 @@ def test_any_record_either_fits_its_columns_or_is_malformed(name: Name, data: st
 
 
 def test_every_topic_of_records_has_a_table() -> None:
-    """Nothing that travels is left out but the schemas, which are the readers' own business."""
-    assert set(TOPICS) - set(TABLE_OF) == {"schema"}
+    """Nothing that travels is left out but the schemas, which are the readers' own business, and the digests, which are the processors'."""
+    assert set(TOPICS) - set(TABLE_OF) == {"schema", "digest"}
     for topic, table in TABLE_OF.items():
         assert table in TABLES
         assert "sinks" in TOPICS[topic].readers

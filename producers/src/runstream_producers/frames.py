@@ -130,7 +130,7 @@ class Cutter:
             return None
         one = self._identity
         frozen = tuple(group.freeze() for group in groups.values())
-        frame = rec.MetricFrame(one.run_id, one.writer, one.started_ms, one.attempt, one.rank, one.node, first, self._next_seq, self._rules, frozen)
+        frame = rec.MetricFrame(one.run_id, one.writer, one.started_ms, one.attempt, one.rank, one.node, one.project, first, self._next_seq, self._rules, frozen)
         keyed = Keyed(self._topic, writer_key(one.writer), frame)
         return Cut(keyed, tuple(others), self._next_seq, count, points, self._rules - rules_before, tuple(unreadable))
 
@@ -146,7 +146,7 @@ class Cutter:
         if row.kind == fmt.Kind.PARAM:
             return Keyed("param", key, rec.Param(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, **payload))
         if row.kind == fmt.Kind.RULE:
-            rule = rec.Rule(writer=one.writer, ordinal=self._rules + 1, **payload)
+            rule = rec.Rule(writer=one.writer, ordinal=self._rules + 1, seq=row.seq, **payload)
             self._rules += 1
             # Each writer's registration keeps a place of its own on the compacted topic: it says which of that writer's rules are known.
             return Keyed("rule", f"{rule.rule_id}/{one.writer}".encode(), rule)

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from runstream_schemas.settings import Settings, SettingsError, load
-from runstream_schemas.topics import TOPICS, Topic
+from runstream_schemas.topics import SCALED, TOPICS, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +28,7 @@ SUMMARY = "create the topics on Kafka, or list what they carry"
 
 def partitions_of(topic: Topic, settings: Settings) -> int:
     """How many partitions a topic is created with."""
-    carries_metrics = topic.name in ("metric", "hardware", "summary")
-    return settings.partitions if carries_metrics and settings.partitions is not None else topic.partitions
+    return settings.partitions if topic.name in SCALED and settings.partitions is not None else topic.partitions
 
 
 def wanted(settings: Settings) -> dict[str, tuple[int, Mapping[str, str]]]:

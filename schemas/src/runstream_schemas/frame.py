@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Longs = NDArray[np.int64]
     Doubles = NDArray[np.float64]
-    Head = tuple[str, int, int, str, int, str]
+    Head = tuple[str, int, int, str, int, str, str]
     Names = tuple[str, str, tuple[str, ...]]
 
 _VARINT_BYTES_MAX = 10
@@ -101,8 +101,8 @@ def _text(value: str) -> bytes:
 
 
 def _head_bytes(head: Head) -> bytes:
-    run_id, writer, started, attempt, rank, node = head
-    out = b"".join((_text(run_id), _long(writer), _long(started), _text(attempt), _long(rank), _text(node)))
+    run_id, writer, started, attempt, rank, node, project = head
+    out = b"".join((_text(run_id), _long(writer), _long(started), _text(attempt), _long(rank), _text(node), _text(project)))
     _head_out.put(head, out, len(out))
     return out
 
@@ -154,7 +154,7 @@ def encode(frame: MetricFrame) -> bytes:
     """
     if not (-_INT_END <= frame.rank < _INT_END and -_INT_END <= frame.rules_seen < _INT_END):
         raise MalformedRecord(f"a frame's rank and rules_seen must fit 32 bits, got {frame.rank} and {frame.rules_seen}")
-    head: Head = frame[:6]
+    head: Head = frame[:7]
     parts = [_head_out.get(head) or _head_bytes(head), _long(frame.first_seq), _long(frame.next_seq), _long(frame.rules_seen)]
     groups = [group for group in frame.groups if len(group.seqs)]
     if groups:
@@ -236,11 +236,11 @@ class _Reader:
         return known[1]
 
     def head(self) -> Head:
-        """Run, writer, start, attempt, rank and node: the same bytes in every frame of a writer."""
+        """Run, writer, start, attempt, rank, node and project: the same bytes in every frame of a writer."""
         start = self.at
         head = self.recall(_head_in, _HEAD_MARK_BYTES)
         if head is None:
-            head = (self.text(), self.long(), self.long(), self.text(), self.long(), self.text())
+            head = (self.text(), self.long(), self.long(), self.text(), self.long(), self.text(), self.text())
             raw = self.data[start : self.at]
             _head_in.put(self.data[start : start + _HEAD_MARK_BYTES], (raw, head), len(raw))
         return head

@@ -17,8 +17,26 @@ if TYPE_CHECKING:
 WriterKind = Literal["rank", "hardware"]
 State = Literal["running", "finished", "failed", "killed", "preempted", "crashed"]
 ParamKind = Literal["null", "bool", "int", "float", "string", "list"]
-RuleKind = Literal["threshold", "non_finite"]
+RuleKind = Literal[
+    "threshold",
+    "aggregate",
+    "change",
+    "zscore",
+    "non_finite",
+    "plateau",
+    "divergence",
+    "throughput",
+    "stale",
+    "run_state",
+    "straggler",
+    "desync",
+    "disagreement",
+]
 Operator = Literal["<", "<=", ">", ">=", "==", "!=", ""]
+Aggregate = Literal["min", "max", "mean", "median", "last", ""]
+Measure = Literal["relative", "absolute", "value", "interval", ""]
+Direction = Literal["up", "down", "either", ""]
+Goal = Literal["min", "max", ""]
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["firing", "resolved"]
 
@@ -102,6 +120,7 @@ class MetricFrame(NamedTuple):
     attempt: str
     rank: int
     node: str
+    project: str
     first_seq: int
     next_seq: int
     rules_seen: int
@@ -147,7 +166,7 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One version of an alert rule. Empty selectors and `rank=None` select everything; `metric` may be a pattern with * and ?."""
+    """One version of an alert rule. Empty selectors and `rank=None` select everything; `metric` may be a pattern with * and ?. docs/rules.md says what the rest means."""
 
     rule_id: str
     version: int
@@ -167,6 +186,40 @@ class Rule:
     writer: int = 0
     ordinal: int = 0
     deleted: bool = False
+    seq: int = -1
+    active_ms: int = 0
+    clear: float | None = None
+    for_s: float = 0.0
+    cooldown_s: float = 0.0
+    aggregate: Aggregate = ""
+    window: int = 0
+    window_s: float = 0.0
+    baseline: int = 0
+    measure: Measure = ""
+    direction: Direction = ""
+    goal: Goal = ""
+    states: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=_no_text)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """One version of a silence, or with `alert_id` of an acknowledgement: alerts that it matches notify nobody. Empty selectors match everything; `ends_ms=0` is for ever."""
+
+    silence_id: str
+    version: int
+    time_ms: int
+    author: str
+    comment: str
+    starts_ms: int
+    ends_ms: int
+    alert_id: str = ""
+    rule_id: str = ""
+    run_id: str = ""
+    project: str = ""
+    metric: str = ""
+    labels: Mapping[str, str] = field(default_factory=_no_text)
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +234,8 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One transition of an alert. `writer` and `seq` name the row that opened the episode; step, time and value are of this transition's row."""
+    """One transition of an alert. `writer` and `seq` name the row that opened the episode; step, time and value are of this transition's row, `baseline` is what
+    the value was compared with where the rule computes it."""
 
     alert_id: str
     version: int
@@ -207,6 +261,36 @@ class Alert:
     late: bool
     decided_ms: int
     channels: Sequence[str] = ()
+    project: str = ""
+    labels: Mapping[str, str] = field(default_factory=_no_text)
+    baseline: float | None = None
+    opened_ms: int = 0
+    silence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What the first stage says of some writers of one run: three lists in parallel sequences, of writers, of tracks, and of items that point into both."""
+
+    run_id: str
+    project: str
+    writers: Sequence[int]
+    ranks: Sequence[int]
+    states: Sequence[str]
+    attempts: Sequence[str]
+    starts: Sequence[int]
+    heartbeats: Sequence[int]
+    world_sizes: Sequence[int]
+    rule_ids: Sequence[str]
+    rule_versions: Sequence[int]
+    metrics: Sequence[str]
+    contexts: Sequence[str]
+    subjects: Sequence[str]
+    tracks: Sequence[int]
+    places: Sequence[int]
+    blocks: Sequence[int]
+    figures: Sequence[float]
+    times: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,4 +342,4 @@ class DeadLetter:
     set_aside_ms: int = 0
 
 
-Record = Run | Writer | MetricFrame | Event | Param | Rule | Schema | Alert | SummaryFrame | DeadLetter
+Record = Run | Writer | MetricFrame | Event | Param | Rule | Silence | Schema | Alert | Digest | SummaryFrame | DeadLetter

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Name = Literal["run", "writer", "metric", "hardware", "event", "param", "rule", "schema", "summary", "alert", "dead-letter"]
+Name = Literal["run", "writer", "metric", "hardware", "event", "param", "rule", "silence", "schema", "digest", "summary", "alert", "dead-letter"]
 DAY_MS = 86_400_000
 FOREVER_MS = -1
 
@@ -41,6 +41,10 @@ class Topic:
         return settings
 
 
+# Topics whose partitions grow with the points. The first three are keyed by writer and have as many partitions as each other, so that one worker has all that is
+# said of a writer.
+SCALED: frozenset[Name] = frozenset({"metric", "hardware", "writer", "summary", "digest"})
+
 # Frames are cut well below this; it leaves room for one row of 100,000 names, which cannot be cut.
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 # A dead letter carries a whole record and says where it was: the greatest record must fit, or a bad one of that size would stop its reader.
@@ -55,11 +59,11 @@ TOPICS: dict[Name, Topic] = {
             "writer",
             "Writer",
             "writer",
-            4,
+            8,
             FOREVER_MS,
             True,
-            _SHIPPER,
-            ("sinks",),
+            (*_SHIPPER, "processors"),
+            ("processors", "sinks"),
             "state, heartbeat and account of each process that logs",
         ),
         Topic("metric", "MetricFrame", "writer", 8, 7 * DAY_MS, False, _SHIPPER, ("processors", "sinks"), "metric rows in frames"),
@@ -67,7 +71,7 @@ TOPICS: dict[Name, Topic] = {
             "hardware",
             "MetricFrame",
             "writer",
-            4,
+            8,
             7 * DAY_MS,
             False,
             _SHIPPER,
@@ -83,9 +87,20 @@ TOPICS: dict[Name, Topic] = {
             1,
             FOREVER_MS,
             True,
-            (*_SHIPPER, "command"),
+            (*_SHIPPER, "command", "processors"),
             ("processors", "sinks"),
             "alert rules; every worker reads the whole topic",
+        ),
+        Topic(
+            "silence",
+            "Silence",
+            "silence_id",
+            1,
+            FOREVER_MS,
+            True,
+            ("command",),
+            ("processors", "notifier", "sinks"),
+            "silences and acknowledgements of alerts; every worker reads the whole topic",
         ),
         Topic(
             "schema",
@@ -97,6 +112,17 @@ TOPICS: dict[Name, Topic] = {
             _SHIPPER,
             ("sinks", "processors"),
             "schemas by id, written before first use",
+        ),
+        Topic(
+            "digest",
+            "Digest",
+            "run_id",
+            8,
+            DAY_MS,
+            False,
+            ("processors",),
+            ("processors",),
+            "first-stage results of some writers of a run, for rules across ranks and rules on its state",
         ),
         Topic(
             "summary",
@@ -117,9 +143,9 @@ TOPICS: dict[Name, Topic] = {
             1,
             FOREVER_MS,
             False,
+            ("sinks", "processors"),
             ("sinks",),
-            ("sinks",),
-            "records that could not be stored",
+            "records that could not be stored, and rules that cannot be applied",
         ),
     )
 }

@@ -38,8 +38,10 @@ _TYPES: dict[str, type[records.Record]] = {
         records.Event,
         records.Param,
         records.Rule,
+        records.Silence,
         records.Schema,
         records.Alert,
+        records.Digest,
         records.SummaryFrame,
         records.DeadLetter,
     )

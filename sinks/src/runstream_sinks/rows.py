@@ -162,6 +162,40 @@ def rule_rows(record: records.Rule) -> Iterable[Row]:
         count("writer", record.writer),
         count32("ordinal", record.ordinal),
         record.deleted,
+        whole("seq", record.seq),
+        time_ms(record.active_ms),
+        record.clear,
+        record.for_s,
+        record.cooldown_s,
+        record.aggregate,
+        count32("window", record.window),
+        record.window_s,
+        count32("baseline", record.baseline),
+        record.measure,
+        record.direction,
+        record.goal,
+        list(record.states),
+        _pairs(record.labels),
+    )
+
+
+def silence_rows(record: records.Silence) -> Iterable[Row]:
+    """One version of a silence."""
+    yield (
+        record.silence_id,
+        count("version", record.version),
+        time_ms(record.time_ms),
+        record.author,
+        record.comment,
+        time_ms(record.starts_ms),
+        time_ms(record.ends_ms),
+        record.alert_id,
+        record.rule_id,
+        record.run_id,
+        record.project,
+        record.metric,
+        _pairs(record.labels),
+        record.deleted,
     )
 
 
@@ -192,6 +226,11 @@ def alert_rows(record: records.Alert) -> Iterable[Row]:
         record.late,
         time_ms(record.decided_ms),
         list(record.channels),
+        record.project,
+        _pairs(record.labels),
+        record.baseline,
+        time_ms(record.opened_ms),
+        record.silence,
     )
 
 
@@ -264,6 +303,7 @@ _ROWS_OF: dict[Name, tuple[type[records.Record], Callable[[Any], Iterable[Row]]]
     "events_log": (records.Event, event_rows),
     "params_log": (records.Param, param_rows),
     "rules_log": (records.Rule, rule_rows),
+    "silences_log": (records.Silence, silence_rows),
     "alerts_log": (records.Alert, alert_rows),
     "summary_series": (records.SummaryFrame, summary_rows),
     "dead_letters_log": (records.DeadLetter, dead_letter_rows),

@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS rules_log
     version UInt64 COMMENT 'grows with each change',
     time DateTime64(3, 'UTC') COMMENT 'client time of the change',
     name String,
-    kind LowCardinality(String) COMMENT 'threshold or non_finite',
+    kind LowCardinality(String) COMMENT 'threshold, aggregate, change ...: docs/rules.md',
     metric String COMMENT 'metric name, or a pattern with * and ?',
     run_id String COMMENT 'only this run; empty is any',
     project String COMMENT 'only this project; empty is any',
@@ -66,14 +66,55 @@ CREATE TABLE IF NOT EXISTS rules_log
     channels Array(String),
     writer UInt64 COMMENT 'writer that registered it, 0 if none',
     ordinal UInt32 COMMENT 'how many rules that writer had registered with this one',
-    deleted Bool COMMENT 'true withdraws the rule'
+    deleted Bool COMMENT 'true withdraws the rule',
+    seq Int64 COMMENT 'seq at which its writer registered it; -1 if none did',
+    active DateTime64(3, 'UTC') COMMENT 'rows of writers that did not register it count from this time on',
+    clear Nullable(Float64) COMMENT 'bound at which it resolves; null is the threshold',
+    for_s Float64 COMMENT 'seconds that the condition must hold before it fires',
+    cooldown_s Float64 COMMENT 'least seconds between two firings of one series',
+    aggregate LowCardinality(String) COMMENT 'min, max, mean, median or last for aggregate rules',
+    window UInt32 COMMENT 'points that it looks at, or steps of a block across ranks',
+    window_s Float64 COMMENT 'seconds that it looks at',
+    baseline UInt32 COMMENT 'points of the past that the window is compared with',
+    measure LowCardinality(String) COMMENT 'relative or absolute; value or interval for straggler rules',
+    direction LowCardinality(String) COMMENT 'up, down or either',
+    goal LowCardinality(String) COMMENT 'min or max: which way the metric should go',
+    states Array(String) COMMENT 'states that a run_state rule waits for',
+    labels Map(String, String) COMMENT 'labels that its alerts carry'
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (rule_id, version)
-COMMENT 'every version of every rule: query the view rules';
+ORDER BY (rule_id, version, writer)
+COMMENT 'every version of every rule, as each writer registered it: query the view rules';
 
 CREATE OR REPLACE VIEW rules AS
 SELECT *
 FROM rules_log FINAL
 ORDER BY rule_id, version DESC
 LIMIT 1 BY rule_id;
+
+CREATE TABLE IF NOT EXISTS silences_log
+(
+    silence_id String,
+    version UInt64 COMMENT 'grows with each change',
+    time DateTime64(3, 'UTC') COMMENT 'client time of the change',
+    author String,
+    comment String,
+    starts DateTime64(3, 'UTC') COMMENT 'from when it holds',
+    ends DateTime64(3, 'UTC') COMMENT 'until when it holds; 1970 is for ever',
+    alert_id String COMMENT 'only this alert, which it acknowledges; empty is any',
+    rule_id String COMMENT 'only alerts of this rule; empty is any',
+    run_id String COMMENT 'only alerts of this run; empty is any',
+    project String COMMENT 'only alerts of this project; empty is any',
+    metric String COMMENT 'only alerts on metrics of this name or pattern; empty is any',
+    labels Map(String, String) COMMENT 'only alerts with all of these labels',
+    deleted Bool COMMENT 'true ends it'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (silence_id, version)
+COMMENT 'silences and acknowledgements of alerts: query the view silences';
+
+CREATE OR REPLACE VIEW silences AS
+SELECT *
+FROM silences_log FINAL
+ORDER BY silence_id, version DESC
+LIMIT 1 BY silence_id;
