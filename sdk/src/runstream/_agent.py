@@ -1,7 +1,13 @@
-"""Keeps an agent running beside this process, or as a thread in it: starts one where none holds the folder's lock, again and again if it is killed."""
+"""Keeps an agent running beside this process, or as a thread in it: starts one where none holds the folder's lock, again and again if it is killed.
+
+Of ranks that look at the same moment one starts it: whoever has the lock on `agent.starting` passes it on to the process that it starts, which holds it for as long as it
+lives. Without that 64 ranks would start 64 interpreters, 63 of them for nothing, and each `init` would wait for its share of the machine.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import subprocess
@@ -16,7 +22,7 @@ from runstream_producers.journal.segments import locked
 from runstream_schemas.settings import environment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from runstream_schemas.settings import Settings
@@ -25,7 +31,9 @@ _log = logging.getLogger("runstream")
 
 WATCH_S = 1.0  # How often the watch looks: an agent that was killed is missed for about as long.
 START_PAUSE_S = 3.0  # What a new agent is given to take its lock before another is started.
+STARTING_S = 15.0  # What the agent of another rank is given. One that hangs at its start is not waited for any longer.
 STARTS_MAX = 100  # Agents started without one ever staying: then something is wrong that starting more does not mend.
+STARTING_NAME = "agent.starting"
 
 
 class Watch:
@@ -38,6 +46,8 @@ class Watch:
         self._children: list[int] = []
         self._started_at = float("-inf")
         self._starts = 0
+        self._others_since: float | None = None
+        self._told_of: str | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -61,20 +71,39 @@ class Watch:
             return  # A run of mode inline in this process ships for all.
         if locked(self._folder / LOCK_NAME):
             self._starts = 0
+            self._others_since = None
             return
         if now - self._started_at < START_PAUSE_S or self._starts >= STARTS_MAX:
             return
-        self._started_at = now
-        self._starts += 1
         try:
-            self._children.append(self._spawn())
+            with self._turn(now) as (mine, descriptors):
+                if mine:
+                    self._started_at = now
+                    self._starts += 1
+                    self._children.append(self._spawn(descriptors))
         except OSError as error:
-            _log.warning(
-                "runstream: the agent could not be started (%s): rows stay in %s until `runstream sync` or another run ships them", error, self._folder
-            )
+            self._started_at = now
+            if self._told_of != str(error):
+                self._told_of = str(error)
+                _log.warning(
+                    "runstream: the agent could not be started (%s): rows stay in %s until `runstream sync` or another run ships them", error, self._folder
+                )
 
-    def _spawn(self) -> int:
-        """A process of its own session, without our descriptors, terminal or working directory, so that neither outlives the other's ties."""
+    @contextlib.contextmanager
+    def _turn(self, now: float) -> Iterator[tuple[bool, tuple[int, ...]]]:
+        """Whether it is this process's turn to start the agent, and the descriptor that the agent is to hold meanwhile."""
+        descriptor = os.open(self._folder / STARTING_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True, (descriptor,)
+        except BlockingIOError:
+            self._others_since = now if self._others_since is None else self._others_since
+            yield now - self._others_since > STARTING_S, ()
+        finally:
+            os.close(descriptor)
+
+    def _spawn(self, descriptors: tuple[int, ...]) -> int:
+        """A process of its own session, without our descriptors (but for these), terminal or working directory, so that neither outlives the other's ties."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")} | environment_of(self._settings)
         with (self._folder / "agent.log").open("ab") as log:
             child = subprocess.Popen(
@@ -86,6 +115,7 @@ class Watch:
                 env=environ,
                 start_new_session=True,
                 close_fds=True,
+                pass_fds=descriptors,
             )
         # It outlives us, which Popen would complain of when it is collected; zombies are ours to look after.
         child.returncode = 0
