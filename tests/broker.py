@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from runstream_local.kafka import is_healthy
@@ -41,13 +43,14 @@ class Broker:
             time.sleep(0.1)
         return self.child
 
-    def hold(self) -> None:
-        """SIGSTOP: connections stay, and nobody answers."""
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Holds it still meanwhile: connections stay, and nobody answers; afterwards it takes in what has been sent to it."""
         os.kill(self.child.pid, signal.SIGSTOP)
-
-    def let_go(self) -> None:
-        """SIGCONT: it answers what has been asked meanwhile, and goes on."""
-        os.kill(self.child.pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.kill(self.child.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -55,7 +58,5 @@ class Broker:
         self.child.wait(10)
 
     def stop(self) -> None:
-        """Ends it for good, however it stands."""
-        if self.child.poll() is None:
-            self.let_go()
+        """Ends it for good."""
         stop_child(self.child, timeout_s=10)

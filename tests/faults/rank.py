@@ -47,9 +47,9 @@ def main() -> int:
             ledger[0] = step
             due += 1.0 / args.rate
             time.sleep(max(0.0, due - time.monotonic()))
+        run.log_event("stopped", step=step, metadata={"first": args.first})
         while args.linger and not args.stop.exists():
             time.sleep(0.05)
-        run.log_event("stopped", step=step, metadata={"first": args.first})
         finished = run.finish(timeout=args.finish_timeout)
     told = {"shipped": finished.shipped, "rows_left": finished.rows_left, "longest_ms": longest_s * 1000, "init_ms": init_s * 1000}
     sys.stdout.write(f"{json.dumps(told)}\n")

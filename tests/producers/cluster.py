@@ -145,13 +145,11 @@ def _end(consumer: Consumer, partition: TopicPartition, timeout_s: float) -> int
             time.sleep(0.1)
 
 
-def settle(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Place:
-    """A place whose settings stand in this process's environment; makes no topics."""
-    for name in [name for name in os.environ if name.startswith("RUNSTREAM_")]:
-        monkeypatch.delenv(name)
+def place_of(kafka: str, folder: Path, **settings: str) -> Place:
+    """A place whose settings stand in its own `environ` alone, for processes that are started with it; makes no topics."""
     chosen = {
-        "home": str(tmp_path / "home"),
-        "journal_dir": str(tmp_path / "journals"),
+        "home": str(folder / "home"),
+        "journal_dir": str(folder / "journals"),
         "topic_prefix": f"t-{uuid.uuid4().hex[:8]}",
         "kafka": kafka,
         "partitions": "2",
@@ -161,9 +159,20 @@ def settle(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settin
         "batch_size": "16384",
         **settings,
     }
-    for name, value in chosen.items():
-        monkeypatch.setenv(f"RUNSTREAM_{name.upper()}", value)
-    return Place(kafka, chosen["topic_prefix"], Path(chosen["journal_dir"]), dict(os.environ))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}
+    environ |= {f"RUNSTREAM_{name.upper()}": value for name, value in chosen.items()}
+    return Place(kafka, chosen["topic_prefix"], Path(chosen["journal_dir"]), environ)
+
+
+def settle(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Place:
+    """A place whose settings stand in this process's environment; makes no topics."""
+    place = place_of(kafka, tmp_path, **settings)
+    for name in [name for name in os.environ if name.startswith("RUNSTREAM_")]:
+        monkeypatch.delenv(name)
+    for name, value in place.environ.items():
+        if name.startswith("RUNSTREAM_"):
+            monkeypatch.setenv(name, value)
+    return place
 
 
 def settled(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
