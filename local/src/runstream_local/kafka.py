@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -104,7 +105,8 @@ def prepare(broker: Broker, *, jars: Path) -> None:
     Raises:
         FormatError: Kafka's storage tool failed; the message ends with what it said.
     """
-    broker.data.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(broker.data / "tmp", ignore_errors=True)
+    (broker.data / "tmp").mkdir(parents=True)
     properties = broker.data / "server.properties"
     properties.write_text("".join(f"{key}={value}\n" for key, value in server_properties(broker).items()), encoding="utf-8")
     (broker.data / "log4j2.xml").write_text(_LOG4J, encoding="utf-8")
@@ -143,6 +145,8 @@ def _java(broker: Broker, *, jars: Path, quick: bool) -> list[str]:
         "--sun-misc-unsafe-memory-access=allow",
         "--enable-native-access=ALL-UNNAMED",
         "-Djava.awt.headless=true",
+        # Codecs unpack their native libraries here, and a broker that is killed leaves them behind: within its data they do not pile up.
+        f"-Djava.io.tmpdir={broker.data / 'tmp'}",
         f"-Dlog4j2.configurationFile={broker.data / 'log4j2.xml'}",
         "-cp",
         f"{jars}/*",
