@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,15 @@ from tests.producers.cluster import Place, lock_holder
 from tests.producers.ledger import ledger_of
 from tests.sdk.rank import expected
 from tests.sdk.test_shipping import returned, start_rank
+from tests.told import make
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.stack
 
+# The first process of the namespace is the job; with its end, or with that of `unshare`, every other process in it is killed.
 IN_A_NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+# An agent that is gone by then has not ended by itself.
+NEVER_IDLE = {"RUNSTREAM_AGENT_IDLE_TIMEOUT": "600"}
 
 
 def can_unshare() -> bool:
@@ -60,12 +65,12 @@ def test_a_kept_agent_serves_one_job_after_the_other(place: Place) -> None:
 
 @needs_namespaces
 def test_a_job_whose_end_ends_the_agent_waits_for_it(place: Place, tmp_path: Path) -> None:
-    """In a PID namespace the agent dies with the job; everything has arrived by then, since finish waited for it."""
+    """In a PID namespace the agent is killed at the job's end; everything has arrived by then, since finish waited for it."""
     counts = tmp_path / "counts"
-    counts.write_bytes(bytes(8))
+    make(counts)
     done = subprocess.run(
         [*IN_A_NAMESPACE, sys.executable, "-m", "tests.sdk.rank", str(counts), "2000", "0"],
-        env=place.environ,
+        env=place.environ | NEVER_IDLE,
         capture_output=True,
         text=True,
         timeout=60,
@@ -74,32 +79,49 @@ def test_a_job_whose_end_ends_the_agent_waits_for_it(place: Place, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "shipped=True" in done.stdout
     wait_for(lambda: lock_holder(place.folder / LOCK_NAME) == 0, 5, "the agent to be gone with its namespace")
+    assert "agent begins" in place.log()
+    assert "agent ends" not in place.log()
     assert ledger_of(place.read("metric", MetricFrame)) == expected(2000, first_seq=1)
     [state] = place.last_states().values()
-    assert state.state == "finished"
+    assert (state.state, state.rows_logged, state.rows_shipped) == ("finished", 2001, 2001)
 
 
-@needs_namespaces
-def test_what_a_killed_container_left_is_shipped_by_the_next_run(place: Place, tmp_path: Path) -> None:
-    """A namespace killed with its job and agent leaves the journal; the next init on the folder ships it, as crashed, to the last call that returned."""
-    counts = tmp_path / "counts"
-    counts.write_bytes(bytes(8))
-    argv = [*IN_A_NAMESPACE, sys.executable, "-m", "tests.sdk.rank", str(counts), "1000000", "0.0005"]
-    with subprocess.Popen(argv, env=place.environ, stdout=subprocess.DEVNULL) as outer:
-        wait_for(lambda: returned(counts) > 500 and len(list(place.folder.glob("w-*"))) > 0, 20, "the job to log")
-        outer.kill()
-    wait_for(lambda: lock_holder(place.folder / LOCK_NAME) == 0, 5, "the agent to be gone with its namespace")
-    rows = returned(counts)
-    assert list(place.folder.glob("w-*"))
+def next_run(place: Place) -> None:
+    """Another run on the folder, which finds what the one before has left."""
     run = runstream.init("tests", "next")
     assert run.finish(20).shipped
     wait_for(lambda: not list(place.folder.glob("w-*")), 20, place.log)
+
+
+def sync(place: Place) -> None:
+    """`runstream sync`, where no run comes after."""
+    done = subprocess.run([sys.executable, "-m", "runstream.cli", "sync"], env=place.environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_namespaces
+@pytest.mark.parametrize("ship", [next_run, sync])
+def test_what_a_killed_container_left_is_shipped(place: Place, tmp_path: Path, ship: Callable[[Place], None]) -> None:
+    """A namespace killed with its job and agent leaves the journal; the next init on the folder ships it, or a sync, as crashed, to the last call that returned."""
+    counts = tmp_path / "counts"
+    make(counts)
+    argv = [*IN_A_NAMESPACE, sys.executable, "-m", "tests.sdk.rank", str(counts), "1000000", "0.0005"]
+    with subprocess.Popen(argv, env=place.environ | NEVER_IDLE, stdout=subprocess.DEVNULL) as outer:
+        wait_for(lambda: returned(counts) > 500 and "journal taken up" in place.log(), 20, "the job to log, and its agent to ship")
+        outer.kill()
+    wait_for(lambda: lock_holder(place.folder / LOCK_NAME) == 0, 5, "the agent to be gone with its namespace")
+    assert "agent ends" not in place.log()
+    rows = returned(counts)
+    [left] = place.folder.glob("w-*")
+    ship(place)
+    assert not left.exists()
     states = place.last_states()
-    assert sorted(one.state for one in states.values()) == ["crashed", "finished"]
+    assert sorted(one.state for one in states.values()) == ["crashed", "finished"][: len(states)]
     [crashed] = (writer for writer, one in states.items() if one.state == "crashed")
     ledger = ledger_of(place.read("metric", MetricFrame), crashed)
     assert rows <= len(ledger) <= rows + 1
     assert ledger == expected(len(ledger), first_seq=1)
+    assert states[crashed].rows_logged == states[crashed].rows_shipped == len(ledger) + 1
 
 
 def test_a_preempted_run_goes_on_as_another_attempt(place: Place, tmp_path: Path) -> None:

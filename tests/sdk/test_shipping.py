@@ -21,6 +21,7 @@ from runstream_schemas.records import MetricFrame
 from tests.producers.cluster import Place
 from tests.producers.ledger import check_account, ledger_of
 from tests.sdk.rank import expected, row
+from tests.told import make, told
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.stack
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.stack
 
 def start_rank(place: Place, counts: Path, rows: int, pause_s: float) -> subprocess.Popen[str]:
     """A rank in a process of its own."""
-    counts.write_bytes(bytes(8))
+    make(counts)
     return subprocess.Popen(
         [sys.executable, "-m", "tests.sdk.rank", str(counts), str(rows), str(pause_s)], env=place.environ, stdout=subprocess.PIPE, text=True
     )
@@ -36,7 +37,7 @@ def start_rank(place: Place, counts: Path, rows: int, pause_s: float) -> subproc
 
 def returned(counts: Path) -> int:
     """How many calls of a rank have returned."""
-    [number] = struct.unpack("<Q", counts.read_bytes())
+    [number] = told(counts)
     return number
 
 
