@@ -119,6 +119,22 @@ class Settings(BaseModel):
     dead_letter_action: Literal["slow", "stop"] = Field(
         default="slow", description="what a sink does past the bounds on malformed records: set them aside slowly, or stop until somebody has looked"
     )
+    group_protocol: Literal["classic", "consumer"] = Field(
+        default="classic", description="Kafka's group protocol of the sinks: classic, or consumer (KIP-848, brokers of 4.0 and later)"
+    )
+    group_instance_id: str | None = Field(
+        default=None,
+        description="name of this sink among the sinks (Kafka's group.instance.id), so that it keeps its partitions while it is restarted",
+        min_length=1,
+    )
+    metrics_port: int | None = Field(
+        default=None, description="port on which a sink serves /metrics for Prometheus and /healthz; neither is served unless set", ge=1, le=65535
+    )
+    metrics_host: str = Field(default="0.0.0.0", description="address on which a sink serves /metrics and /healthz", min_length=1)  # noqa: S104  # as exporters do
+    stall_after: float = Field(
+        default=60.0, description="seconds that a sink's offsets may stand still while records wait before its /healthz turns red", gt=0.0
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="form of a sink's log: text is one line with key=value, json one object a line")
     ready_file: _Path | None = Field(default=None, description="file in which a worker writes `ready` once it consumes")
 
     @property
