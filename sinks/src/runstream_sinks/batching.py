@@ -128,6 +128,11 @@ class Batches:
         return len(self._in_flight)
 
     @property
+    def rows(self) -> int:
+        """Rows of all chunks, open and in flight."""
+        return sum(chunk.rows.rows for chunk in self._open.values()) + sum(chunk.rows.rows for chunk in self._in_flight)
+
+    @property
     def nbytes(self) -> int:
         """About the memory of all chunks, open and in flight."""
         return sum(chunk.rows.nbytes for chunk in self._open.values()) + sum(chunk.rows.nbytes for chunk in self._in_flight)

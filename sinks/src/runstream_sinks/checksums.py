@@ -1,0 +1,196 @@
+"""The SQL that compares two databases' tables: counts and order-free checksums by run, then, where those differ, rows by key. Only texts are made here; `verify` asks.
+
+`cityHash64(*)` is null for a row that has a null, and `sum` leaves it out; as a tuple the columns are hashed with their nulls. Values never leave the engine: examples are keys.
+"""
+
+# ruff: noqa: S608
+# (Names of databases, tables and columns are ours or checked by the settings; whatever people say goes through parameters.)
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runstream_sinks.tables import TABLES, Name
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+# The engine spills to disk past it, so that a run of any size can be compared.
+GROUP_BYTES_MAX = 1 << 30
+EXAMPLES = 3
+
+SHAPES = """
+SELECT name, sorting_key, engine_full FROM system.tables
+WHERE database = {here:String} AND name IN (SELECT arrayJoin({tables:Array(String)}))
+"""
+# Columns that both sides have: while a new version of the tables is filled, one side may know more than the other.
+COLUMNS = """
+SELECT table, groupArray(name)
+FROM
+(
+    SELECT table, name FROM system.columns
+    WHERE database IN ({here:String}, {there:String}) AND table IN (SELECT arrayJoin({tables:Array(String)}))
+    GROUP BY table, name HAVING count() = 2
+)
+GROUP BY table
+"""
+# Keys that the tables have and the other database has not, or not like this: looked for again when that has moved on.
+CANDIDATES = """
+CREATE TABLE IF NOT EXISTS verify_candidates
+(
+    table LowCardinality(String),
+    run String,
+    k UInt64,
+    v UInt64,
+    h UInt64
+)
+ENGINE = MergeTree
+ORDER BY (table, run, k)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a comparison needs to know of a table: the expression of its sort key, and the column of its version, if it has one."""
+
+    table: Name
+    key: str
+    version: str | None
+    columns: tuple[str, ...]
+
+    @property
+    def hash(self) -> str:
+        """The checksum of a row."""
+        return f"cityHash64(tuple({', '.join(f'`{one}`' for one in self.columns)}))"
+
+    @property
+    def run(self) -> str:
+        """The run of a row as text; empty where its table has none."""
+        kind = TABLES[self.table].columns.get("run_id")
+        return {"uuid": "toString(run_id)", "text": "run_id"}.get(kind or "", "''")
+
+    @property
+    def in_sequence(self) -> bool:
+        """Whether a writer's rows come in the order of their seqs, so that what is older than the oldest that is there can be told."""
+        return self.version is None and {"writer", "seq"} <= set(TABLES[self.table].columns)
+
+    def of_runs(self) -> str:
+        """A condition: the row is of one of `{runs:Array(String)}`."""
+        if TABLES[self.table].columns.get("run_id") == "uuid":
+            return "run_id IN (SELECT toUUID(arrayJoin({runs:Array(String)})))"
+        return f"{self.run} IN (SELECT arrayJoin({{runs:Array(String)}}))"
+
+
+def shape(name: Name, sorting_key: str, engine_full: str, columns: Container[str]) -> Shape:
+    """The shape of a table from what the engine says of it; of the columns that are written, those in `columns` are compared."""
+    arguments = re.match(r"\w*ReplacingMergeTree\(([^)]*)\)", engine_full)
+    last = arguments[1].rpartition(",")[2].strip() if arguments else ""
+    # A replicated table's last argument may be the name of its replica, in quotes.
+    return Shape(name, sorting_key, last if last.isidentifier() else None, tuple(one for one in TABLES[name].columns if one in columns))
+
+
+def sums(one: Shape, database: str, *, some_runs: bool) -> str:
+    """Run, rows and checksum of every run (or of `{runs}`) of a table, repeats collapsed."""
+    where = f"WHERE {one.of_runs()}" if some_runs else ""
+    return f"SELECT {one.run} AS run, count() AS rows, sum({one.hash}) AS checksum FROM `{database}`.`{one.table}` FINAL {where} GROUP BY run"
+
+
+def _side(one: Shape, database: str, side: int) -> str:
+    sequence = "writer AS w, seq AS s" if one.in_sequence else "toUInt64(0) AS w, toUInt64(0) AS s"
+    version = one.version or "toUInt64(0)"
+    return (
+        f"SELECT {one.run} AS run, sipHash64(tuple({one.key})) AS k, {version} AS v, {one.hash} AS h, {sequence}, {side} AS side "
+        f"FROM `{database}`.`{one.table}` FINAL WHERE {one.of_runs()}"
+    )
+
+
+def _keys(one: Shape, here: str, there: str) -> str:
+    """One row a key of `{runs}`: what each side has under it."""
+    return f"""
+SELECT
+    run, k, any(w) AS w, any(s) AS s,
+    countIf(side = 1) AS here, maxIf(v, side = 1) AS here_v, sumIf(h, side = 1) AS here_h,
+    countIf(side = 2) AS there, maxIf(v, side = 2) AS there_v, sumIf(h, side = 2) AS there_h,
+    there > 0 AND (here = 0 OR here_v < there_v OR (here_v = there_v AND here_h != there_h)) AS missing,
+    here > 0 AND (there = 0 OR there_v < here_v OR (here_v = there_v AND here_h != there_h)) AS extra
+FROM ({_side(one, here, 1)} UNION ALL {_side(one, there, 2)})
+GROUP BY run, k
+"""
+
+
+def _oldest(one: Shape, there: str) -> str:
+    return f"SELECT writer AS w, min(seq) AS oldest, count() AS known FROM `{there}`.`{one.table}` WHERE {one.of_runs()} GROUP BY w"
+
+
+def _covered(one: Shape, *, complete: bool) -> str:
+    """Whether the other side reaches back to a key that it has not: always where nothing was removed from it, else as far as can be told."""
+    if complete:
+        return "1"
+    return "(there > 0 OR (known > 0 AND s >= oldest))" if one.in_sequence else "there > 0"
+
+
+_SETTINGS = f"SETTINGS max_bytes_before_external_group_by = {GROUP_BYTES_MAX}"
+
+
+def differences(one: Shape, here: str, there: str, *, complete: bool) -> str:
+    """For each of `{runs}`: keys that `here` lacks, keys that `there` lacks, those of them that it does not reach back to, and hashes of some that are missing."""
+    covered = _covered(one, complete=complete)
+    return f"""
+SELECT run, countIf(missing), countIf(extra AND {covered}), countIf(extra AND NOT {covered}), groupArrayIf({EXAMPLES})(k, missing)
+FROM ({_keys(one, here, there)}) AS keys LEFT JOIN ({_oldest_or_none(one, there)}) AS old USING w
+GROUP BY run {_SETTINGS}
+"""
+
+
+def _oldest_or_none(one: Shape, there: str) -> str:
+    if one.in_sequence:
+        return _oldest(one, there)
+    return "SELECT toUInt64(0) AS w, toUInt64(0) AS oldest, toUInt64(0) AS known WHERE 0"
+
+
+def note_candidates(one: Shape, here: str, there: str, *, complete: bool, scratch: str) -> str:
+    """Notes the keys of `{runs}` that `there` lacks though it reaches back to them."""
+    return f"""
+INSERT INTO `{scratch}`.verify_candidates (table, run, k, v, h)
+SELECT '{one.table}', run, k, here_v, here_h
+FROM ({_keys(one, here, there)}) AS keys LEFT JOIN ({_oldest_or_none(one, there)}) AS old USING w
+WHERE extra AND {_covered(one, complete=complete)} {_SETTINGS}
+"""
+
+
+def standing(one: Shape, there: str, scratch: str) -> str:
+    """For each of `{runs}`: the noted keys that `there` still lacks, and hashes of some."""
+    return f"""
+SELECT run, countIf(extra), groupArrayIf({EXAMPLES})(k, extra)
+FROM
+(
+    SELECT
+        run, k,
+        countIf(side = 1) AS here, maxIf(v, side = 1) AS here_v, sumIf(h, side = 1) AS here_h,
+        countIf(side = 2) AS there, maxIf(v, side = 2) AS there_v, sumIf(h, side = 2) AS there_h,
+        here > 0 AND (there = 0 OR there_v < here_v OR (here_v = there_v AND here_h != there_h)) AS extra
+    FROM
+    (
+        SELECT run, k, v, h, 1 AS side FROM `{scratch}`.verify_candidates WHERE table = '{one.table}' AND run IN (SELECT arrayJoin({{runs:Array(String)}}))
+        UNION ALL
+        SELECT run, k, v, h, side FROM ({_side(one, there, 2)})
+    )
+    GROUP BY run, k
+)
+GROUP BY run {_SETTINGS}
+"""
+
+
+def examples(one: Shape, database: str) -> str:
+    """The keys behind `{hashes:Array(UInt64)}` as texts."""
+    return (
+        f"SELECT toString(tuple({one.key})) FROM `{database}`.`{one.table}` FINAL "
+        f"WHERE {one.of_runs()} AND sipHash64(tuple({one.key})) IN (SELECT arrayJoin({{hashes:Array(UInt64)}}))"
+    )
+
+
+def key_columns(one: Shape) -> Sequence[str]:
+    """What the places of an example stand for."""
+    return [part.strip("` ") for part in one.key.split(",")]

@@ -1,0 +1,208 @@
+"""Reads given spans of partitions, apart from the sinks' group and its rebalances: for replays, verification and dead letters.
+
+How far a reading got is kept as committed offsets of a group of its own that nobody ever joins, with a note beside each offset. What is done with the messages is `fill`'s business.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from runstream_sinks.errors import KafkaAway, KafkaRefused
+from runstream_sinks.kafka import consumer_config
+from runstream_sinks.ledger import Mark, Place, Position
+from runstream_sinks.log import log, logger
+from runstream_sinks.pipeline import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from confluent_kafka import Message as RawMessage
+
+    from runstream_schemas.settings import Settings
+    from runstream_sinks.spans import Span
+
+ANSWER_TIMEOUT_S = 15.0
+COMPLAIN_INTERVAL_S = 5.0
+# Settings of membership, which this reader has none of.
+_OF_MEMBERS = ("group.instance.id", "group.protocol", "group.remote.assignor")
+
+
+_FOR_GOOD = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
+
+
+class Kept(NamedTuple):
+    """What a group holds for a partition: the next offset to read, and the note beside it."""
+
+    offset: int
+    note: str
+
+
+def sinks_group(settings: Settings) -> str:
+    """The group of the sink workers."""
+    return str(consumer_config(settings)["group.id"])
+
+
+class Reader:
+    """A consumer that is told what to read. All calls come from one thread."""
+
+    def __init__(self, settings: Settings, group: str) -> None:
+        """`group` is where offsets are kept; nothing is kept before `keep` is called."""
+        config = {name: value for name, value in consumer_config(settings).items() if name not in _OF_MEMBERS}
+        self._kafka = settings.kafka
+        self._group = group
+        self._consumer = Consumer({**config, "group.id": group, "enable.partition.eof": True, "error_cb": self._on_error}, logger=logger)
+        self._spans: dict[Place, Span] = {}
+        self._next: dict[Place, int] = {}
+        self._paused: set[Place] = set()
+        self._done: set[Place] = set()
+        self._complain_at = 0.0
+
+    # ---- what is there -----------------------------------------------------------------------------------------------------------------
+
+    def places(self, topics: Iterable[str]) -> list[Place]:
+        """The partitions of topics.
+
+        Raises:
+            KafkaAway: no broker answers.
+            KafkaRefused: a topic does not exist.
+        """
+        try:
+            known = self._consumer.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+        except KafkaException as error:
+            raise self._away(error) from error
+        found: list[Place] = []
+        for topic in topics:
+            if topic not in known:
+                raise KafkaRefused(f"topic {topic} does not exist on Kafka at {self._kafka}: look at the settings kafka and topic_prefix")
+            found += [Place(topic, partition) for partition in sorted(known[topic].partitions)]
+        return found
+
+    def limits(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+        """For each partition the oldest offset that is kept, and the one behind the newest."""
+        found: dict[Place, tuple[int, int]] = {}
+        try:
+            for place in places:
+                found[place] = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=ANSWER_TIMEOUT_S, cached=False)
+        except KafkaException as error:
+            raise self._away(error) from error
+        return found
+
+    def offsets_at(self, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
+        """For each partition the first offset that is as young as a time; partitions without are left out."""
+        try:
+            found = self._consumer.offsets_for_times([TopicPartition(*place, time_ms) for place in places], timeout=ANSWER_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._away(error) from error
+        return {Place(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
+
+    def kept(self, places: Iterable[Place]) -> dict[Place, Kept]:
+        """What this reader's group holds; partitions for which it holds nothing are left out."""
+        try:
+            found = self._consumer.committed([TopicPartition(*place) for place in places], timeout=ANSWER_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._away(error) from error
+        return {Place(one.topic, one.partition): Kept(one.offset, one.metadata or "") for one in found if one.offset >= 0}
+
+    # ---- reading -----------------------------------------------------------------------------------------------------------------------
+
+    def start(self, spans: Mapping[Place, Span]) -> None:
+        """Reads these spans from now on, each in order; what was read before is forgotten."""
+        self._spans = dict(spans)
+        self._next = {place: span.first for place, span in spans.items()}
+        self._done = {place for place, span in spans.items() if span.end is not None and span.first >= span.end}
+        self._paused = set()
+        self._consumer.assign([TopicPartition(*place, span.first) for place, span in spans.items() if place not in self._done])
+
+    @property
+    def done(self) -> bool:
+        """Whether all spans have been read to their ends; never of one that is open."""
+        return len(self._done) == len(self._spans)
+
+    @property
+    def records(self) -> tuple[int, int]:
+        """Offsets passed so far, and how many there are in all spans that have an end."""
+        ended = {place: span for place, span in self._spans.items() if span.end is not None}
+        return sum(min(self._next[place], span.end or 0) - span.first for place, span in ended.items()), sum(span.records for span in ended.values())
+
+    def poll(self, *, records_max: int, timeout_s: float) -> list[Message]:
+        """The next records; waits up to `timeout_s` for them. Raises KafkaRefused where no retry helps."""
+        out: list[Message] = []
+        for raw in self._consumer.consume(records_max, timeout_s):
+            error = raw.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                self._on_error(error)
+                if error.fatal() or error.code() in _FOR_GOOD:
+                    raise KafkaRefused(f"{error.name()}: {error.str()}")
+                continue
+            place, offset = _place(raw)
+            if place in self._done:
+                continue
+            end = self._spans[place].end
+            self._next[place] = offset if error is not None else offset + 1
+            if error is None and (end is None or offset < end):
+                out.append(_message(place, offset, raw))
+            if end is not None and self._next[place] >= end:
+                self._finish(place)
+        return out
+
+    def only(self, wanted: Callable[[Place], bool]) -> None:
+        """Fetches from the partitions that are wanted and not done, and from no other."""
+        pause = {place for place in self._spans if place not in self._done and not wanted(place)}
+        if pause - self._paused:
+            self._consumer.pause([TopicPartition(*place) for place in pause - self._paused])
+        if self._paused - pause:
+            self._consumer.resume([TopicPartition(*place) for place in self._paused - pause - self._done])
+        self._paused = pause
+
+    def keep(self, marks: Mapping[Place, Mark], note_of: Callable[[Place], str], *, wait: bool) -> None:
+        """Keeps offsets in the group, each with a note. With `wait` they are held when this returns.
+
+        Raises:
+            KafkaRefused: with `wait`, somebody is a member of the group.
+            KafkaAway: with `wait`, no broker answers.
+        """
+        offsets = [TopicPartition(*place, mark.offset, metadata=note_of(place)) for place, mark in marks.items()]
+        if not offsets:
+            return
+        try:
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            if not wait:
+                return
+            if error.args[0].code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION):
+                raise KafkaRefused(f"group {self._group} has members that read by themselves: choose a --group of its own") from error
+            raise self._away(error) from error
+
+    def close(self) -> None:
+        """Lets the connection go."""
+        self._consumer.close()
+
+    def _finish(self, place: Place) -> None:
+        self._done.add(place)
+        self._consumer.incremental_unassign([TopicPartition(*place)])
+
+    def _away(self, error: KafkaException) -> KafkaAway:
+        return KafkaAway(f"Kafka at {self._kafka} does not answer: {error.args[0].str()}")
+
+    def _on_error(self, error: KafkaError) -> None:
+        if time.monotonic() >= self._complain_at:
+            self._complain_at = time.monotonic() + COMPLAIN_INTERVAL_S
+            log.warning("kafka does not answer, going on when it does", code=error.name(), error=error.str())
+
+
+def _place(raw: RawMessage) -> tuple[Place, int]:
+    topic, partition, offset = raw.topic(), raw.partition(), raw.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    return Place(topic, partition), offset
+
+
+def _message(place: Place, offset: int, raw: RawMessage) -> Message:
+    return Message(Position(place, offset, raw.leader_epoch()), max(0, raw.timestamp()[1]), raw.key(), raw.value())

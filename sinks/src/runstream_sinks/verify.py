@@ -1,0 +1,204 @@
+"""Whether the tables hold what the topics hold, or what another database holds: by counts and order-free checksums of each run, then row by row where those differ.
+
+It is right while writes go on, since each direction is looked at when nothing can be under way in it: first the other side holds only what the sinks have stored, so what the tables lack
+of it is missing; then it is moved on to everything that was there when the tables were looked at, so what it still lacks of theirs is extra. `verify_sides` brings it there.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runstream_sinks import checksums
+from runstream_sinks.clickhouse import Server, create_database
+from runstream_sinks.replay import prepare_tables
+from runstream_sinks.tables import TABLE_OF, Name
+from runstream_sinks.verify_sides import Database, Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from runstream_schemas import topics
+    from runstream_schemas.settings import Settings
+    from runstream_sinks.checksums import Shape
+    from runstream_sinks.fill import Watch
+    from runstream_sinks.verify_sides import Other
+
+RUNS_AT_ONCE = 100
+# A checksum reads the whole of a table.
+QUERY_TIMEOUT_S = 3600.0
+# Scratch databases of verifications that were killed are removed by later ones once they are this old.
+SCRATCH_AGE_S = 86_400
+
+
+@dataclass(slots=True)
+class RunDifference:
+    """A run whose rows differ in a table: how many each side has, what is missing here, what is extra here, and the keys of some."""
+
+    run: str
+    rows: int
+    rows_there: int
+    missing: int = 0
+    extra: int = 0
+    not_covered: int = 0
+    missing_keys: list[str] = field(default_factory=list[str])
+    extra_keys: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class TableReport:
+    """A table's comparison. `not_covered` counts rows that are older than what the other side reaches back to."""
+
+    table: Name
+    topic: topics.Name
+    key: Sequence[str]
+    rows: int = 0
+    rows_there: int = 0
+    runs: int = 0
+    runs_not_covered: int = 0
+    not_covered: int = 0
+    differing: list[RunDifference] = field(default_factory=list[RunDifference])
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs as far as the other side reaches."""
+        return not self.differing
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification found. `behind` counts records that the sinks have not stored yet; they were not compared."""
+
+    there: str
+    tables: Sequence[TableReport]
+    behind: int
+    malformed: int
+    seconds: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether no table differs."""
+        return all(one.equal for one in self.tables)
+
+
+class Comparison:
+    """The live tables, called here, against another side, called there."""
+
+    def __init__(self, server: Server, database: str, scratch: str, runs: frozenset[str]) -> None:
+        self._server = server
+        self._here = database
+        self._scratch = scratch
+        self._runs = sorted(runs)
+
+    def compare(self, other: Other, names: Sequence[topics.Name]) -> list[TableReport]:
+        """Compares the tables of topics; see the module's words."""
+        other.begin()
+        shapes = self._shapes(names, other.database)
+        reports = [self._first_look(topic, shapes[TABLE_OF[topic]], other) for topic in names]
+        noted = [report for report in reports if any(one.extra for one in report.differing)]
+        if noted:
+            other.move_on()
+        for report in noted:
+            self._second_look(shapes[report.table], other, report)
+        for report in reports:
+            report.differing = [one for one in report.differing if one.missing or one.extra]
+        return reports
+
+    def _shapes(self, names: Sequence[topics.Name], there: str) -> dict[Name, Shape]:
+        tables: list[Name] = [TABLE_OF[name] for name in names]
+        asked = {"here": self._here, "there": there, "tables": tables}
+        columns: dict[str, set[str]] = {table: set(names) for table, names in self._server.query(checksums.COLUMNS, asked)}
+        said = {name: (key, engine) for name, key, engine in self._server.query(checksums.SHAPES, asked)}
+        return {table: checksums.shape(table, *said[table], columns[table]) for table in tables}
+
+    def _first_look(self, topic: topics.Name, shape: Shape, other: Other) -> TableReport:
+        here, there = self._sums(shape, self._here), self._sums(shape, other.database)
+        complete = other.complete(topic)
+        report = TableReport(shape.table, topic, checksums.key_columns(shape))
+        report.rows, report.rows_there = sum(rows for rows, _ in here.values()), sum(rows for rows, _ in there.values())
+        report.runs = len(here.keys() | there.keys())
+        differing: dict[str, RunDifference] = {}
+        for run in sorted(here.keys() | there.keys()):
+            rows, rows_there = here.get(run, (0, 0))[0], there.get(run, (0, 0))[0]
+            if run not in there and not complete:
+                report.runs_not_covered += 1
+                report.not_covered += rows
+            elif here.get(run) != there.get(run):
+                differing[run] = RunDifference(run, rows, rows_there)
+        for some in _some(list(differing)):
+            sql = checksums.differences(shape, self._here, other.database, complete=complete)
+            for run, missing, extra, not_covered, hashes in self._server.query(sql, {"runs": some}):
+                one = differing[run]
+                one.missing, one.extra, one.not_covered = missing, extra, not_covered
+                report.not_covered += not_covered
+                one.missing_keys = self._keys(shape, other.database, run, hashes)
+            extra = [run for run in some if differing[run].extra]
+            if extra:
+                self._server.command(checksums.note_candidates(shape, self._here, other.database, complete=complete, scratch=self._scratch), {"runs": extra})
+        report.differing = list(differing.values())
+        return report
+
+    def _second_look(self, shape: Shape, other: Other, report: TableReport) -> None:
+        by_run = {one.run: one for one in report.differing}
+        for some in _some([one.run for one in report.differing if one.extra]):
+            for run in some:
+                by_run[run].extra = 0
+            for run, extra, hashes in self._server.query(checksums.standing(shape, other.database, self._scratch), {"runs": some}):
+                by_run[run].extra = extra
+                by_run[run].extra_keys = self._keys(shape, self._here, run, hashes)
+
+    def _sums(self, shape: Shape, database: str) -> dict[str, tuple[int, int]]:
+        found = self._server.query(checksums.sums(shape, database, some_runs=bool(self._runs)), {"runs": self._runs} if self._runs else {})
+        return {run: (rows, checksum) for run, rows, checksum in found}
+
+    def _keys(self, shape: Shape, database: str, run: str, hashes: Sequence[Any]) -> list[str]:
+        if not hashes:
+            return []
+        return sorted(text for (text,) in self._server.query(checksums.examples(shape, database), {"runs": [run], "hashes": list(hashes)}))
+
+
+def _some(runs: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(runs), RUNS_AT_ONCE):
+        yield runs[start : start + RUNS_AT_ONCE]
+
+
+def verify(settings: Settings, names: Sequence[topics.Name], runs: frozenset[str], against: str | None, watch: Watch) -> Report:
+    """Compares the live tables of topics with what the topics hold (`against` None), or with another database. Blocks for about as long as a replay takes.
+
+    Raises:
+        SinksError: ClickHouse or Kafka refused, or do not answer; Stopped where it was asked to.
+    """
+    began = time.monotonic()
+    database = settings.clickhouse_database if against else prepare_tables(settings, None)
+    server = Server(settings.clickhouse_url, None, timeout_s=QUERY_TIMEOUT_S)
+    scratch = _make_scratch(settings, server)
+    other: Topics | Database | None = None
+    try:
+        other = Topics(settings, names, runs, scratch, watch) if against is None else Database(settings, names, against, watch)
+        reports = Comparison(server, database, scratch, runs).compare(other, names)
+        return Report(other.name, reports, other.behind, other.malformed, time.monotonic() - began)
+    finally:
+        if isinstance(other, Topics):
+            other.close()
+        server.command(f"DROP DATABASE IF EXISTS `{scratch}`")
+        server.close()
+
+
+def _make_scratch(settings: Settings, server: Server) -> str:
+    """A new database for one verification; what others left behind long ago is removed."""
+    stem = f"{settings.clickhouse_database}_verify_"
+    now = int(time.time())
+    for (name,) in server.query("SELECT name FROM system.databases WHERE startsWith(name, {stem:String})", {"stem": stem}):
+        stamp = str(name).removeprefix(stem).partition("_")[0]
+        if stamp.isdigit() and int(stamp) < now - SCRATCH_AGE_S:
+            server.command(f"DROP DATABASE IF EXISTS `{name}`")
+    scratch = f"{stem}{now}_{secrets.token_hex(4)}"
+    create_database(settings.clickhouse_url, scratch)
+    made = Server(settings.clickhouse_url, scratch)
+    try:
+        made.command(checksums.CANDIDATES)
+    finally:
+        made.close()
+    return scratch

@@ -1,0 +1,121 @@
+"""What tests of replays, verification and swaps share: records of every kind, what every view shows, and the commands in this process."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from runstream_schemas.settings import environment_of
+from runstream_schemas.topics import TOPICS
+from runstream_sinks.fill import Watch
+from runstream_sinks.tables import TABLE_OF
+from tests.sinks import examples
+from tests.sinks.workers import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
+    from runstream_schemas.records import MetricFrame
+    from tests.sinks.workers import Pipe, Sent
+
+VIEWS = ("metrics", "hardware", "runs", "writers", "events", "params", "params_history", "rules", "alerts", "summaries", "dead_letters", "account")
+QUIET = Watch(lambda: False, lambda _: None)
+
+
+def frames_of(run_id: str, writers: int = 3, frames: int = 5, *, first: int = 0, first_writer: int = 1) -> list[MetricFrame]:
+    """Frames of several writers with consecutive seqs, 8 points each; `first` is the number of the first frame."""
+    return [
+        examples.frame(
+            examples.group(["loss", "accuracy"], 4 * number, 4, first_value=100 * writer + number),
+            run_id=run_id,
+            writer=first_writer + writer,
+            rank=writer,
+            first_seq=4 * number,
+            next_seq=4 * number + 4,
+        )
+        for number in range(first, first + frames)
+        for writer in range(writers)
+    ]
+
+
+def send_everything(pipe: Pipe, run_id: str, *, frames: int = 5) -> None:
+    """Records of every kind of a run, some of them twice."""
+    run = run_id.encode()
+    made = frames_of(run_id, frames=frames)
+    pipe.send_frames(*made)
+    pipe.send_frames(*made[:3])
+    pipe.send_frames(made[0], name="hardware")
+    pipe.send_writers(*(examples.writer(run_id, writer=1, version=version, points_logged=40, points_shipped=40) for version in (1, 2, 3)))
+    # Ids of letters, alerts and rules are a run's own here, so that runs of one test do not meet.
+    records: list[Sent] = [
+        ("run", run, examples.run(run_id, name="first")),
+        ("event", run, examples.event(run_id)),
+        ("event", run, examples.event(run_id, seq=5, step=None)),
+        ("param", run, examples.param(run_id, "lr", "float", "0.1")),
+        ("param", run, examples.param(run_id, "name", "string", '"x"', seq=6)),
+        ("rule", run, examples.rule(run_id, run_id=run_id)),
+        ("summary", run, examples.summary(run_id)),
+        ("alert", run, examples.alert(run_id)),
+        ("alert", run, examples.alert(run_id, decided_ms=examples.STARTED_MS + 999)),
+        ("alert", run, examples.alert(run_id, version=1, state="resolved")),
+        ("dead-letter", run, examples.dead_letter(sha256=run_id.replace("-", "") * 2)),
+    ]
+    pipe.send(*records)
+
+
+def shown(pipe: Pipe, database: str | None = None) -> dict[str, tuple[int, int]]:
+    """Rows and an order-free checksum of every view."""
+    name = database or pipe.settings.clickhouse_database
+    sql = " UNION ALL ".join(f"SELECT '{view}', count(), sum(cityHash64(tuple(*))) FROM `{name}`.`{view}`" for view in VIEWS)
+    return {view: (rows, checksum) for view, rows, checksum in pipe.query(sql)}
+
+
+def ends(pipe: Pipe) -> dict[str, int]:
+    """How many records each topic of the sinks has."""
+    from runstream_sinks.kafka_reader import Reader
+
+    reader = Reader(pipe.settings, f"{pipe.settings.topic_prefix}-looks")
+    try:
+        names = [TOPICS[name].full_name(pipe.settings.topic_prefix) for name in TABLE_OF]
+        found: dict[str, int] = {}
+        for place, (_, high) in reader.limits(reader.places(names)).items():
+            found[place.topic] = found.get(place.topic, 0) + high
+        return found
+    finally:
+        reader.close()
+
+
+def wait_until_stored(pipe: Pipe) -> None:
+    """Waits until the sinks have committed everything that the topics hold."""
+    from runstream_sinks.kafka_reader import Reader
+    from runstream_sinks.verify_sides import stored_offsets
+
+    def all_stored() -> bool:
+        reader = Reader(pipe.settings, f"{pipe.settings.topic_prefix}-looks")
+        try:
+            names = [TOPICS[name].full_name(pipe.settings.topic_prefix) for name in TABLE_OF]
+            limits = reader.limits(reader.places(names))
+        finally:
+            reader.close()
+        stored = stored_offsets(pipe.settings, list(limits))
+        return all(stored.get(place, low) >= high for place, (low, high) in limits.items())
+
+    wait_for(all_stored, "the sinks to store everything")
+
+
+def use_settings(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets commands in this process work on the pipe."""
+    for name, value in environment_of(pipe.settings).items():
+        monkeypatch.setenv(name, value)
+
+
+def command(argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
+    """Runs `runstream ...`: exit code, the JSON object that it wrote (empty without one), and what it said on standard error."""
+    from runstream.cli import main
+
+    capsys.readouterr()
+    code = main(argv)
+    out, err = capsys.readouterr()
+    return code, json.loads(out) if out.startswith("{") else {}, err
