@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("runstream.agent")
 
-LOOP_S = 0.02  # How long the loop waits for answers when there is nothing to send.
-LOOK_S = 0.04  # How often the folder is searched for new journals and for ends: what a short run, and every `finish`, waits for.
+LOOP_S = 0.02  # How long the loop waits at least, unless answers come.
+LOOK_S = 0.05  # How often the folder is searched for new journals and for ends: what a short run, and every `finish`, waits for.
 SCAN_S = 0.25  # How often the writers' locks are tried and the machine's readings are looked after.
+# What is due so soon is done at once. Waking up is most of what an agent costs beside a rank that logs a little, since its caches are cold by then: one round does for several.
+EARLY_S = 0.01
 
 
 class Agent:
@@ -55,19 +57,24 @@ class Agent:
             self.step(now)
             if now - self._busy_at > self._settings.agent_idle_timeout:
                 return
-            self._sender.poll(LOOP_S)
+            self._sender.poll(self._pause_s(time.monotonic()))
+
+    def _pause_s(self, now: float) -> float:
+        """How long to wait for answers before the next round."""
+        return max(LOOP_S, min(self._look_again_at, self._scan_at, self._ship_at) - now)
 
     def step(self, now: float) -> None:
         """One round: look for journals, sample, ship, tell."""
-        if now >= self._look_again_at:
+        soon = now + EARLY_S
+        if soon >= self._look_again_at:
             self._look_again_at = now + LOOK_S
             self._look()
-        if now >= self._scan_at:
+        if soon >= self._scan_at:
             self._scan_at = now + SCAN_S
             self._scan(now)
         if self._hands:
             self._busy_at = now
-        if now >= self._ship_at or any(hand.over for hand in self._hands.values()):
+        if soon >= self._ship_at or any(hand.over for hand in self._hands.values()):
             self._ship_at = now + self._settings.batch_interval
             for name, hand in list(self._hands.items()):
                 self._serve(name, hand, now)
@@ -77,11 +84,11 @@ class Agent:
 
     def _look(self) -> None:
         """Finds journals that are new, and the ends that writers have left."""
-        for entry in list(os.scandir(self._folder)):
-            if entry.name.startswith("w-") and entry.name not in self._hands and entry.name not in self.broken:
-                self._take_up(entry.name)
+        for name in os.listdir(self._folder):  # noqa: PTH208 - pathlib takes five times as long, twenty times a second
+            if name.startswith("w-") and name not in self._hands and name not in self.broken:
+                self._take_up(name)
         for name, hand in self._hands.items():
-            if not hand.over and (self._folder / name / "end.json").exists():
+            if not hand.over and os.path.exists(f"{self._folder}/{name}/end.json"):  # noqa: PTH110 - as above
                 hand.look()
 
     def _scan(self, now: float) -> None:

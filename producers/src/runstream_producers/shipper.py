@@ -89,6 +89,7 @@ class Shipment:
         self._failed: Failure | None = None
         self._frame_failures = 0
         self._retry_at = 0.0
+        self._first_segment = 0  # Those before it are gone.
         self._begin()
 
     def _begin(self) -> None:
@@ -268,7 +269,8 @@ class Shipment:
             )
         if moved:
             self._write_ack()
-            self._remove_segments()
+            if self.ack.position.segment != self._first_segment:
+                self._remove_segments()
 
     def settle(self, now: float) -> None:
         """Takes in the answers that have come."""
@@ -292,6 +294,7 @@ class Shipment:
         self._slots[start : start + len(raw)] = raw
 
     def _remove_segments(self) -> None:
+        self._first_segment = self.ack.position.segment
         for path in self.folder.glob("*.seg"):
-            if int(path.stem) < self.ack.position.segment:
+            if int(path.stem) < self._first_segment:
                 path.unlink(missing_ok=True)
