@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from runstream_local.stack import Stack
-from runstream_rules.recompute import Summary, recompute
 from runstream_schemas.ids import new_uuid
 from tests.answers import Answers
 from tests.faults import known
+from tests.summaries import check_summaries
 from tests.told import told
 from tests.waiting import wait_for
 
@@ -184,7 +184,7 @@ def test_each_part_is_killed_once_while_two_ranks_log(stack: Stack, job: Job) ->
         lambda: f"the account to balance: {answers.rows('SELECT * FROM account WHERE run_id = {run:UUID}', run=job.run_id)}",
     )
     check_points(answers, job)
-    check_summaries(answers, job)
+    check_summaries(answers, job.run_id)
     check_alerts(answers, job)
 
 
@@ -206,29 +206,6 @@ def check_points(answers: Answers, job: Job) -> None:
     assert doubled["n"] == doubled["d"]
     before = answers.rows("SELECT count() AS n FROM metric_points WHERE run_id = {run:UUID}", run=job.run_id)[0]["n"]
     assert before - len(stored) > 0, "no row was repeated, so nothing was proved"
-
-
-def check_summaries(answers: Answers, job: Job) -> None:
-    """Every stored summary equals one computed anew from the stored points, bit for bit."""
-    query = "SELECT writer, name, step, toUnixTimestamp64Milli(time) AS ms, value FROM metrics WHERE run_id = {run:UUID} ORDER BY writer, name, seq"
-    points: dict[tuple[int, str], list[tuple[int, int, float]]] = {}
-    for row in answers.rows(query, run=job.run_id):
-        points.setdefault((row["writer"], row["name"]), []).append((row["step"], row["ms"], row["value"]))
-    columns = "count, non_finite, sum, mean, m2, min, min_step, max, max_step, first, first_step, last, last_step"
-    query = f"SELECT writer, name, {columns}, toUnixTimestamp64Milli(first_time) AS first_time, toUnixTimestamp64Milli(last_time) AS last_time FROM summaries WHERE run_id = {{run:UUID}}"
-    names = [*columns.split(", "), "first_time", "last_time"]
-
-    def stored() -> dict[tuple[int, str], Summary]:
-        rows = answers.rows(query, run=job.run_id)
-        return {(row["writer"], row["name"]): Summary(**{name: row[name] for name in names}) for row in rows if (row["writer"], row["name"]) in points}
-
-    expected = {key: recompute(values) for key, values in points.items()}
-
-    def same() -> bool:
-        found = stored()
-        return found.keys() == expected.keys() and all(found[key].same_as(expected[key]) for key in expected)
-
-    wait_for(same, 60, "the summaries to equal their recomputation")
 
 
 def check_alerts(answers: Answers, job: Job) -> None:

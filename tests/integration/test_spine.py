@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from runstream_rules.recompute import recompute
 from runstream_schemas.ids import new_uuid
 from tests.answers import Answers
 from tests.integration import spine_rank as data
+from tests.summaries import check_summaries
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
@@ -37,11 +37,6 @@ class Spine:
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """Rows of an answer about this run."""
         return self.answers.rows(sql, run=self.run_id)
-
-
-def same(one: float, other: float) -> bool:
-    """Whether two doubles are the same bits, NaN being NaN."""
-    return (math.isnan(one) and math.isnan(other)) or struct.pack("<d", one) == struct.pack("<d", other)
 
 
 @pytest.fixture(scope="module")
@@ -111,23 +106,7 @@ def test_the_account_balances_to_the_last_point(spine: Spine) -> None:
 
 def test_summaries_equal_their_recomputation(spine: Spine) -> None:
     """Each series' summary is, bit for bit, what its stored points come to."""
-    points: dict[tuple[Any, ...], list[tuple[int, int, float]]] = {}
-    query = "SELECT writer, name, context, subject, step, toUnixTimestamp64Milli(time) AS ms, value FROM metrics WHERE run_id = {run:UUID} ORDER BY seq"
-    for row in spine.rows(query):
-        points.setdefault((row["writer"], row["name"], row["context"], row["subject"]), []).append((row["step"], row["ms"], row["value"]))
-
-    def found() -> dict[tuple[Any, ...], dict[str, Any]]:
-        rows = spine.rows("SELECT * FROM summaries WHERE run_id = {run:UUID}")
-        return {(row["writer"], row["name"], row["context"], row["subject"]): row for row in rows}
-
-    wait_for(lambda: sum(found()[key]["count"] for key in points if key in found()) == sum(map(len, points.values())), 30, "all summaries")
-    stored = found()
-    for key, values in points.items():
-        expected = recompute(values)
-        for field in ("count", "non_finite", "min_step", "max_step", "first_step", "last_step"):
-            assert stored[key][field] == getattr(expected, field), (key, field)
-        for field in ("sum", "mean", "m2", "min", "max", "first", "last"):
-            assert same(stored[key][field], getattr(expected, field)), (key, field)
+    check_summaries(spine.answers, spine.run_id)
 
 
 def test_alerts_fire_and_resolve_once_each(spine: Spine) -> None:
