@@ -7,11 +7,13 @@ would no longer be what the files say. Every statement may run twice, so a migra
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runstream_sinks.errors import MigrationMismatch
+from runstream_sinks.layout import expand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,10 +65,12 @@ def parse(file_name: str, text: str) -> Migration:
 def bundled() -> list[Migration]:
     """The migrations of this version, in order."""
     folder = resources.files("runstream_sinks") / "sql"
-    return sorted(
+    found = sorted(
         (parse(file.name, file.read_text(encoding="utf-8")) for file in folder.iterdir() if file.name.endswith(".sql")),
         key=lambda one: one.number,
     )
+    expanded = iter(expand([statement for one in found for statement in one.statements]))
+    return [replace(one, statements=tuple(islice(expanded, len(one.statements)))) for one in found]
 
 
 def plan(wanted: Sequence[Migration], applied: Mapping[int, tuple[str, str]]) -> list[Migration]:

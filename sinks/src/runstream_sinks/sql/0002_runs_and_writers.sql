@@ -1,20 +1,20 @@
 -- What users say of runs, one row a change, and the state of each process that logs.
 CREATE TABLE IF NOT EXISTS run_changes
 (
-    run_id UUID,
+    run_id UUID COMMENT 'the run',
     writer UInt64 COMMENT 'process start that said so; 0 for a command',
     seq UInt64 COMMENT 'the writer''s count of everything it logs',
     time DateTime64(3, 'UTC') COMMENT 'client time of the change',
-    project LowCardinality(String),
-    name Nullable(String) COMMENT 'null in this and the columns below: this change does not speak of it',
-    owner Nullable(String),
-    namespace Nullable(String),
+    project LowCardinality(String) COMMENT 'project of the run',
+    name Nullable(String) COMMENT 'name for people; null in this and the columns below: this change does not speak of it',
+    owner Nullable(String) COMMENT 'whose run it is',
+    namespace Nullable(String) COMMENT 'team or tenant',
     external_id Nullable(String) COMMENT 'the id another system knows the run by',
-    framework Nullable(String),
-    task Nullable(String),
-    notes Nullable(String),
+    framework Nullable(String) COMMENT 'what it trains with',
+    task Nullable(String) COMMENT 'what it trains for',
+    notes Nullable(String) COMMENT 'words of its people',
     has_tags Bool COMMENT 'whether this change speaks of the tags',
-    tags Array(String),
+    tags Array(String) COMMENT 'all tags, where this change speaks of them',
     metadata Map(String, String) COMMENT 'keys changed, values as JSON text'
 )
 ENGINE = ReplacingMergeTree
@@ -24,21 +24,21 @@ COMMENT 'changes of runs; what holds now is in the view runs';
 CREATE TABLE IF NOT EXISTS writer_states
 (
     writer UInt64 COMMENT 'one process start',
-    run_id UUID,
-    project LowCardinality(String),
-    version UInt64 COMMENT 'the greatest holds',
-    kind LowCardinality(String) COMMENT 'rank or hardware',
-    rank UInt32,
-    local_rank UInt32,
-    world_size UInt32,
-    node LowCardinality(String),
-    host LowCardinality(String),
-    pid Int64,
-    attempt LowCardinality(String),
-    started DateTime64(3, 'UTC'),
+    run_id UUID COMMENT 'its run; all zeros without one',
+    project LowCardinality(String) COMMENT 'project of the run',
+    version UInt64 COMMENT 'the writer''s count of its own states; the greatest holds',
+    kind LowCardinality(String) COMMENT 'rank for a training process, hardware for the readings of its node',
+    rank UInt32 COMMENT 'global rank',
+    local_rank UInt32 COMMENT 'rank within the node',
+    world_size UInt32 COMMENT 'how many ranks the job has',
+    node LowCardinality(String) COMMENT 'name of the node as the scheduler knows it',
+    host LowCardinality(String) COMMENT 'the machine''s own name',
+    pid Int64 COMMENT 'process id on the host',
+    attempt LowCardinality(String) COMMENT 'key of the attempt, the same on all ranks of one start',
+    started DateTime64(3, 'UTC') COMMENT 'start of the process',
     state LowCardinality(String) COMMENT 'running, finished, failed, killed, preempted or crashed',
-    exit_reason String,
-    heartbeat DateTime64(3, 'UTC') COMMENT 'the agent''s clock when this state was written',
+    exit_reason String COMMENT 'why it ended, where it is known',
+    heartbeat DateTime64(3, 'UTC') COMMENT 'last sign of life of the process or its journal',
     next_seq UInt64 COMMENT 'all seqs below it were given out',
     rows_logged UInt64 COMMENT 'calls and records logged',
     points_logged UInt64 COMMENT 'metric values accepted by log calls',
@@ -51,12 +51,40 @@ ENGINE = ReplacingMergeTree(version)
 ORDER BY (run_id, writer)
 COMMENT 'states of writers: query the view writers';
 
-CREATE OR REPLACE VIEW writers AS
-SELECT *, arraySum(mapValues(points_dropped)) AS points_dropped_total
+CREATE OR REPLACE VIEW writers
+(
+    writer_states.*,
+    points_dropped_total UInt64 COMMENT 'metric values given up, whatever the reason'
+)
+COMMENT 'each process start that logged: where it ran, how it is or ended, and what it says it logged'
+AS SELECT *, arraySum(mapValues(points_dropped)) AS points_dropped_total
 FROM writer_states FINAL;
 
 -- A writer does not count for the run's state once another process of its rank began after its last sign of life: a later attempt took its place.
-CREATE OR REPLACE VIEW runs AS
+-- What is said and what was written are put together by GROUP BY and not by a join, so that a question about one run reads that run alone.
+CREATE OR REPLACE VIEW runs
+(
+    run_id UUID COMMENT 'the run',
+    project LowCardinality(String) COMMENT 'project it belongs to',
+    name String COMMENT 'name for people',
+    owner String COMMENT 'whose run it is',
+    namespace String COMMENT 'team or tenant',
+    external_id String COMMENT 'the id another system knows the run by',
+    framework String COMMENT 'what it trains with',
+    task String COMMENT 'what it trains for',
+    notes String COMMENT 'words of its people',
+    tags Array(String) COMMENT 'tags that hold now',
+    metadata Map(String, String) COMMENT 'newest value of each key, as JSON text',
+    state LowCardinality(String) COMMENT 'running while any rank does, else failed, killed, crashed or preempted if any rank ended so, else finished; empty without ranks',
+    started Nullable(DateTime64(3, 'UTC')) COMMENT 'start of its first process',
+    ended Nullable(DateTime64(3, 'UTC')) COMMENT 'last sign of life of its last process; null while it runs',
+    updated Nullable(DateTime64(3, 'UTC')) COMMENT 'when it last gave a sign of life or something was said of it',
+    writers UInt64 COMMENT 'processes that logged, all attempts counted',
+    points UInt64 COMMENT 'metric values that its processes say they logged',
+    points_logged UInt64 COMMENT 'the same as points'
+)
+COMMENT 'one row a run: what people say of it, and how it is'
+AS
 WITH
     said AS
     (
@@ -103,55 +131,38 @@ WITH
             sumIf(points_logged, kind = 'rank') AS points
         FROM ranks
         GROUP BY run_id
+    ),
+    sides AS
+    (
+        SELECT
+            run_id, project, name, owner, namespace, external_id, framework, task, notes, tags, metadata, said_first, said_last,
+            '' AS project_wrote, '' AS state, NULL AS started, NULL AS updated, 0 AS writers, 0 AS points, 1 AS side
+        FROM said
+        UNION ALL
+        SELECT
+            run_id, '', NULL, NULL, NULL, NULL, NULL, NULL, NULL, [], map(), NULL, NULL,
+            project, state, started, updated, writers, points, 0 AS side
+        FROM wrote
     )
 SELECT
     run_id,
-    if(said.project != '', said.project, wrote.project) AS project,
-    ifNull(said.name, '') AS name,
-    ifNull(said.owner, '') AS owner,
-    ifNull(said.namespace, '') AS namespace,
-    ifNull(said.external_id, '') AS external_id,
-    ifNull(said.framework, '') AS framework,
-    ifNull(said.task, '') AS task,
-    ifNull(said.notes, '') AS notes,
-    said.tags AS tags,
-    said.metadata AS metadata,
-    wrote.state AS state,
-    coalesce(wrote.started, said.said_first) AS started,
-    if(wrote.state IN ('', 'running'), NULL, wrote.updated) AS ended,
-    greatest(coalesce(wrote.updated, said.said_last), said.said_last) AS updated,
-    wrote.writers AS writers,
-    wrote.points AS points,
-    wrote.points AS points_logged
-FROM said
-FULL OUTER JOIN wrote USING (run_id)
-WHERE run_id != toUUID('00000000-0000-0000-0000-000000000000');
-
--- The account of each writer: what it logged has been shipped and is stored, to the last point; what it dropped was never accepted and is shown by reason.
-CREATE OR REPLACE VIEW account AS
-SELECT
-    writers.run_id AS run_id,
-    writers.writer AS writer,
-    writers.kind AS kind,
-    writers.rank AS rank,
-    writers.state AS state,
-    writers.rows_logged AS rows_logged,
-    writers.rows_shipped AS rows_shipped,
-    writers.points_logged AS points_logged,
-    writers.points_dropped AS points_dropped,
-    writers.points_dropped_total AS points_dropped_total,
-    writers.points_shipped AS points_shipped,
-    stored.points AS points_stored,
-    (writers.points_logged = writers.points_shipped AND writers.points_shipped = stored.points)::Bool AS balanced
-FROM writers
-LEFT JOIN
-(
-    SELECT run_id, writer, sum(points) AS points
-    FROM
-    (
-        SELECT run_id, writer, count() AS points FROM metrics GROUP BY run_id, writer
-        UNION ALL
-        SELECT run_id, writer, count() AS points FROM hardware GROUP BY run_id, writer
-    )
-    GROUP BY run_id, writer
-) AS stored ON writers.run_id = stored.run_id AND writers.writer = stored.writer;
+    if(max(sides.project) != '', max(sides.project), max(project_wrote)) AS project,
+    ifNull(max(sides.name), '') AS name,
+    ifNull(max(sides.owner), '') AS owner,
+    ifNull(max(sides.namespace), '') AS namespace,
+    ifNull(max(sides.external_id), '') AS external_id,
+    ifNull(max(sides.framework), '') AS framework,
+    ifNull(max(sides.task), '') AS task,
+    ifNull(max(sides.notes), '') AS notes,
+    argMax(sides.tags, side) AS tags,
+    argMax(sides.metadata, side) AS metadata,
+    max(sides.state) AS state,
+    coalesce(max(sides.started), max(said_first)) AS started,
+    if(state IN ('', 'running'), NULL, max(sides.updated)) AS ended,
+    greatest(coalesce(max(sides.updated), max(said_last)), coalesce(max(said_last), max(sides.updated))) AS updated,
+    max(sides.writers) AS writers,
+    max(sides.points) AS points,
+    points AS points_logged
+FROM sides
+WHERE run_id != toUUID('00000000-0000-0000-0000-000000000000')
+GROUP BY run_id;

@@ -3,45 +3,62 @@ CREATE TABLE IF NOT EXISTS events_log
 (
     event_id UUID COMMENT 'made by the client',
     run_id UUID COMMENT 'run; all zeros for events without a run',
-    writer UInt64,
-    seq UInt64,
-    rank UInt32,
+    writer UInt64 COMMENT 'process start that logged it; 0 for a command',
+    seq UInt64 COMMENT 'the writer''s count of everything it logs',
+    rank UInt32 COMMENT 'global rank',
     time DateTime64(3, 'UTC') COMMENT 'when it happened',
-    name LowCardinality(String),
-    source LowCardinality(String),
+    name LowCardinality(String) COMMENT 'what happened, such as checkpoint_finished',
+    source LowCardinality(String) COMMENT 'which part of the program says so',
     subject String COMMENT 'what it is about; empty is the run itself',
-    step Nullable(Int64),
-    metadata Map(String, String) COMMENT 'values as JSON text'
+    step Nullable(Int64) COMMENT 'step it belongs to, if any',
+    metadata Map(String, String) COMMENT 'values as JSON text',
+    received DateTime('UTC') MATERIALIZED now() COMMENT 'when the row was inserted; retention goes by it' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (run_id, writer, seq, event_id)
 COMMENT 'events, repeats not yet collapsed: query the view events';
 
-CREATE OR REPLACE VIEW events AS SELECT * FROM events_log FINAL;
+CREATE OR REPLACE VIEW events
+(
+    events_log.*
+)
+COMMENT 'what happened, each event once'
+AS SELECT * FROM events_log FINAL;
 
 CREATE TABLE IF NOT EXISTS params_log
 (
-    run_id UUID,
-    writer UInt64,
-    seq UInt64,
-    rank UInt32,
+    run_id UUID COMMENT 'the run',
+    writer UInt64 COMMENT 'process start that logged it',
+    seq UInt64 COMMENT 'the writer''s count of everything it logs',
+    rank UInt32 COMMENT 'global rank; other ranks than 0 log a param only where theirs differs',
     time DateTime64(3, 'UTC') COMMENT 'when it was logged',
-    key String COMMENT 'dotted key',
-    context LowCardinality(String),
+    key String COMMENT 'dotted key, such as optimizer.lr',
+    context LowCardinality(String) COMMENT 'phase such as training; may be empty',
     kind LowCardinality(String) COMMENT 'null, bool, int, float, string or list',
     value String COMMENT 'the value as JSON text; NaN, Infinity and -Infinity by name',
     str Nullable(String) COMMENT 'the value of kind string',
     i64 Nullable(Int64) COMMENT 'the value of kind int where 64 bits hold it',
     f64 Nullable(Float64) COMMENT 'the value of kinds int and float',
-    bool Nullable(Bool) COMMENT 'the value of kind bool'
+    bool Nullable(Bool) COMMENT 'the value of kind bool',
+    received DateTime('UTC') MATERIALIZED now() COMMENT 'when the row was inserted; retention goes by it' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (run_id, key, context, rank, writer, seq)
 COMMENT 'every value of every param: query the views params and params_history';
 
-CREATE OR REPLACE VIEW params_history AS SELECT * FROM params_log FINAL;
+CREATE OR REPLACE VIEW params_history
+(
+    params_log.*
+)
+COMMENT 'every value that every param had'
+AS SELECT * FROM params_log FINAL;
 
-CREATE OR REPLACE VIEW params AS
+CREATE OR REPLACE VIEW params
+(
+    params_log.*
+)
+COMMENT 'params: the newest value of each key, by rank and context'
+AS
 SELECT *
 FROM params_log FINAL
 ORDER BY run_id, key, context, rank, time DESC, seq DESC, writer DESC
@@ -49,21 +66,21 @@ LIMIT 1 BY run_id, key, context, rank;
 
 CREATE TABLE IF NOT EXISTS rules_log
 (
-    rule_id String,
+    rule_id String COMMENT 'stable id of the rule',
     version UInt64 COMMENT 'grows with each change',
     time DateTime64(3, 'UTC') COMMENT 'client time of the change',
-    name String,
+    name String COMMENT 'name for people',
     kind LowCardinality(String) COMMENT 'threshold, aggregate, change ...: docs/rules.md',
     metric String COMMENT 'metric name, or a pattern with * and ?',
     run_id String COMMENT 'only this run; empty is any',
     project String COMMENT 'only this project; empty is any',
     context String COMMENT 'only this context; empty is any',
     rank Nullable(UInt32) COMMENT 'only this rank; null is any',
-    operator LowCardinality(String),
-    threshold Nullable(Float64),
-    severity LowCardinality(String),
-    text String,
-    channels Array(String),
+    operator LowCardinality(String) COMMENT 'one of < <= > >= == != for threshold and aggregate rules',
+    threshold Nullable(Float64) COMMENT 'what the watched figure is compared with',
+    severity LowCardinality(String) COMMENT 'info, warning or critical',
+    text String COMMENT 'message template',
+    channels Array(String) COMMENT 'notifier channels; empty is all',
     writer UInt64 COMMENT 'writer that registered it, 0 if none',
     ordinal UInt32 COMMENT 'how many rules that writer had registered with this one',
     deleted Bool COMMENT 'true withdraws the rule',
@@ -86,19 +103,24 @@ ENGINE = ReplacingMergeTree
 ORDER BY (rule_id, version, writer)
 COMMENT 'every version of every rule, as each writer registered it: query the view rules';
 
-CREATE OR REPLACE VIEW rules AS
+CREATE OR REPLACE VIEW rules
+(
+    rules_log.*
+)
+COMMENT 'alert rules: the newest version of each; a withdrawn one says deleted'
+AS
 SELECT *
 FROM rules_log FINAL
-ORDER BY rule_id, version DESC
+ORDER BY rule_id, version DESC, writer
 LIMIT 1 BY rule_id;
 
 CREATE TABLE IF NOT EXISTS silences_log
 (
-    silence_id String,
+    silence_id String COMMENT 'stable id of the silence',
     version UInt64 COMMENT 'grows with each change',
     time DateTime64(3, 'UTC') COMMENT 'client time of the change',
-    author String,
-    comment String,
+    author String COMMENT 'who asked for it',
+    comment String COMMENT 'why',
     starts DateTime64(3, 'UTC') COMMENT 'from when it holds',
     ends DateTime64(3, 'UTC') COMMENT 'until when it holds; 1970 is for ever',
     alert_id String COMMENT 'only this alert, which it acknowledges; empty is any',
@@ -113,7 +135,12 @@ ENGINE = ReplacingMergeTree
 ORDER BY (silence_id, version)
 COMMENT 'silences and acknowledgements of alerts: query the view silences';
 
-CREATE OR REPLACE VIEW silences AS
+CREATE OR REPLACE VIEW silences
+(
+    silences_log.*
+)
+COMMENT 'silences and acknowledgements of alerts: the newest version of each'
+AS
 SELECT *
 FROM silences_log FINAL
 ORDER BY silence_id, version DESC

@@ -1,9 +1,9 @@
 -- Records that could not be stored. A record read twice is set aside twice; the first time is kept.
 CREATE TABLE IF NOT EXISTS dead_letters_log
 (
-    topic LowCardinality(String),
-    `partition` UInt32,
-    `offset` UInt64,
+    topic LowCardinality(String) COMMENT 'topic it was on',
+    `partition` UInt32 COMMENT 'its partition',
+    `offset` UInt64 COMMENT 'its offset',
     sha256 String COMMENT 'of the raw value, hexadecimal',
     time DateTime64(3, 'UTC') COMMENT 'its append time',
     key Nullable(String) COMMENT 'raw bytes',
@@ -12,10 +12,16 @@ CREATE TABLE IF NOT EXISTS dead_letters_log
     reason String COMMENT 'what is wrong with it, without its values',
     worker LowCardinality(String) COMMENT 'who set it aside',
     set_aside DateTime64(3, 'UTC') COMMENT 'when',
-    precedence UInt64 MATERIALIZED 9223372036854775807 - toUnixTimestamp64Milli(set_aside)
+    precedence UInt64 MATERIALIZED 9223372036854775807 - toUnixTimestamp64Milli(set_aside) COMMENT 'of several letters of one record the first is kept',
+    received DateTime('UTC') MATERIALIZED now() COMMENT 'when the row was inserted; retention goes by it' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(precedence)
 ORDER BY (topic, `partition`, `offset`, sha256)
 COMMENT 'records set aside: query the view dead_letters';
 
-CREATE OR REPLACE VIEW dead_letters AS SELECT * FROM dead_letters_log FINAL;
+CREATE OR REPLACE VIEW dead_letters
+(
+    dead_letters_log.*
+)
+COMMENT 'records that could not be stored, each once: raw bytes, place and reason'
+AS SELECT * FROM dead_letters_log FINAL;
