@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runstream_producers.journal.compilers import keep_out
-from runstream_producers.journal.values import from_signal
+from runstream_producers.journal.values import from_signal, is_distributed, local_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +32,9 @@ def reader_of(value: Any) -> Callable[[], Any] | None:
         kind = getattr(device, "type", None)
         if kind is not None:
             keep_out()
-            # Reading a distributed tensor is a collective, whose order among the ranks must stay the one of the calls.
-            if kind in _HOST or math.prod(value.shape) != 1 or type(value).__module__.startswith("torch.distributed"):
+            if kind in _HOST or math.prod(value.shape) != 1:
                 return None
-            return _of_torch(value, device)
+            return _of_torch(local_of(value) if is_distributed(value) else value, device)
         if math.prod(value.shape) != 1:
             return None
         if callable(getattr(value, "devices", None)):

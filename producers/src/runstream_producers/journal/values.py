@@ -28,6 +28,7 @@ _TRACED = "which has no value while {} traces: return it from the function and l
 _ADVICE = {
     ("jax", "Tracer"): _TRACED.format("jax", "jax.debug.callback"),
     ("tensorflow", "SymbolicTensor"): _TRACED.format("tf.function", "tf.py_function"),
+    ("torch", "DTensor"): "of which each rank holds a part: log its full_tensor(), which all ranks have to call",
     ("keras", "KerasTensor"): "which stands for values of a model that is being built: log what the model gives",
 }
 
@@ -162,9 +163,23 @@ def number_of(value: Any) -> float | None:
 
 def item_of(value: Any) -> Any:
     """The only element of an array or tensor as a value of Python's, where its type has one; raises what its library raises."""
+    if is_distributed(value):
+        value = local_of(value)
     if not hasattr(value, "item"):
         value = value.numpy()  # tensorflow's have this alone, and give texts as they are.
     return value.item() if hasattr(value, "item") else value
+
+
+def is_distributed(value: Any) -> bool:
+    """Whether a tensor of torch is spread over ranks."""
+    return type(value).__name__ == "DTensor"
+
+
+def local_of(value: Any) -> Any:
+    """What this rank holds of a tensor that is spread over ranks, where that is all of it; raises ValueError where it is a part, which `item` would give without a word."""
+    if all(one.is_replicate() for one in value.placements):
+        return value.to_local()
+    raise ValueError(f"placed as {value.placements}")
 
 
 def step_of(step: Any) -> int | None:
