@@ -17,7 +17,7 @@ from runstream_sinks.log import log, logger
 from runstream_sinks.pipeline import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from confluent_kafka import Message as RawMessage
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 15.0
 COMPLAIN_INTERVAL_S = 5.0
+SILENCE_S_MAX = 30.0
 # Settings of membership, which this reader has none of.
 _OF_MEMBERS = ("group.instance.id", "group.protocol", "group.remote.assignor")
 
@@ -147,6 +148,18 @@ class Reader:
             if end is not None and self._next[place] >= end:
                 self._finish(place)
         return out
+
+    def read(self, spans: Mapping[Place, Span]) -> Iterator[Message]:
+        """All records of spans that have an end. Raises KafkaAway when nothing comes for a while though they are not at their ends."""
+        self.start(spans)
+        heard = time.monotonic()
+        while not self.done:
+            messages = self.poll(records_max=500, timeout_s=0.1)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() > heard + SILENCE_S_MAX:
+                raise KafkaAway(f"nothing has come from Kafka at {self._kafka} for {SILENCE_S_MAX:g} s, though there is more")
+            yield from messages
 
     def only(self, wanted: Callable[[Place], bool]) -> None:
         """Fetches from the partitions that are wanted and not done, and from no other."""
