@@ -130,3 +130,18 @@ def test_everything_is_safe_once_all_is_acknowledged(assignment: list[int], rand
         ledger.settle(claim)
     assert ledger.safe() == {PLACES[0]: Mark(len(assignment), None)}
     assert ledger.open_claims == 0
+
+
+def test_offsets_that_kafka_refused_come_again() -> None:
+    """Nothing new need be read for it; a partition that went away stays away."""
+    ledger = Ledger()
+    ledger.read(Position(PLACES[0], 4))
+    ledger.read(Position(PLACES[1], 8))
+    marks = ledger.safe()
+    ledger.committed(marks)
+    assert ledger.safe() == {}
+    ledger.forget({PLACES[1]})
+    ledger.not_committed({PLACES[0], PLACES[1]})
+    assert ledger.safe() == {PLACES[0]: Mark(5, None)}
+    ledger.committed(ledger.safe())
+    assert ledger.safe() == {}

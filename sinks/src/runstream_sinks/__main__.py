@@ -21,13 +21,13 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "migrate":
             return migrate.run(args)
         settings = load()
+        from runstream_sinks import worker
+
+        to_stderr(settings.log_format)
+        return worker.main(settings)
     except SettingsError as error:
         sys.stderr.write(f"runstream_sinks: {error}\n")
         return 2
-    from runstream_sinks import worker
-
-    to_stderr()
-    return worker.main(settings)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,11 @@ def rows_of(made: Table) -> int:
     return made.num_rows
 
 
+def bytes_of(made: Table) -> int:
+    """The memory that a table's columns take."""
+    return made.nbytes
+
+
 def as_lists(made: Table) -> dict[str, list[Any]]:
     """A table's columns as Python values; for tests and small tables."""
     return made.to_pydict()

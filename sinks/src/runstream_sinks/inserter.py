@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from runstream_sinks import arrow
 from runstream_sinks.errors import ServerBusy, SinksError
 from runstream_sinks.log import log
 from runstream_sinks.retry import delay_s
@@ -39,10 +40,15 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A chunk that is held by ClickHouse, or the error for which it never will be."""
+    """A chunk that is held by ClickHouse, or the error for which it never will be.
+
+    `seconds` passed since its turn came; of those the last try took `last_try_s`, with `nbytes` of columns.
+    """
 
     chunk: Chunk
     seconds: float
+    last_try_s: float
+    nbytes: int
     failures: int
     error: Exception | None = None
 
@@ -50,11 +56,13 @@ class Done:
 class Inserter:
     """Inserts what is submitted; `finished` hands back what is done. The threads are daemons: a process that is out of time leaves them behind."""
 
-    def __init__(self, connect: Callable[[], Sink]) -> None:
+    def __init__(self, connect: Callable[[], Sink], on_retry: Callable[[int | None], None] = lambda _: None) -> None:
+        """`connect` is called once by each thread. `on_retry` gets the code of each error that passes (None where nobody answered), on a thread of the inserter's."""
         self._todo: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._connect = connect
+        self._on_retry = on_retry
         self._threads = [threading.Thread(target=self._work, name=f"insert-{number}", daemon=True) for number in range(THREADS)]
 
     def start(self) -> None:
@@ -96,24 +104,32 @@ class Inserter:
         sink.close()
 
     def _insert(self, sink: Sink, chunk: Chunk) -> None:
-        began = time.monotonic()
-        complain_at, failures = began, 0
+        began = tried = time.monotonic()
+        complain_at, failures, nbytes = began, 0, 0
+
+        def done(error: Exception | None = None) -> None:
+            now = time.monotonic()
+            self._done.put(Done(chunk, now - began, now - tried, nbytes, failures, error))
+
         try:
             table = chunk.rows.table()
+            nbytes = arrow.bytes_of(table)
             while not self._stop.is_set():
+                tried = time.monotonic()
                 try:
                     sink.insert(chunk.name, table)
                 except ServerBusy as error:
                     failures += 1
+                    self._on_retry(error.code)
                     now = time.monotonic()
                     if now >= complain_at:
                         complain_at = now + COMPLAIN_INTERVAL_S
                         log.warning("clickhouse is busy or away, trying again", table=chunk.name, rows=chunk.rows.rows, failures=failures, error=str(error))
                     self._stop.wait(delay_s(failures, random.random()))
                 else:
-                    self._done.put(Done(chunk, time.monotonic() - began, failures))
+                    done()
                     return
         except SinksError as error:
-            self._done.put(Done(chunk, time.monotonic() - began, failures, error))
+            done(error)
         except Exception as error:  # noqa: BLE001 - whatever a thread dies of must stop the worker with its reason, not leave it waiting
-            self._done.put(Done(chunk, time.monotonic() - began, failures, error))
+            done(error)

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from runstream_schemas import catalogue as cat
 from runstream_schemas import wire
 from runstream_schemas.records import DeadLetter, Schema
+from runstream_schemas.settings import SettingsError
 from runstream_schemas.topics import MESSAGE_BYTES_MAX, TOPICS
 from runstream_sinks.errors import KafkaRefused
 from runstream_sinks.ledger import Mark, Place, Position
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # A worker killed hard is missed after this long, and its partitions wait as long; the broker's default minimum. A worker that is taken for dead by mistake only reads
 # some records twice.
 SESSION_TIMEOUT_MS = 6_000
+# A worker with a name of its own keeps its partitions while it is restarted, which takes longer than that.
+STATIC_SESSION_TIMEOUT_MS = 45_000
 # What librdkafka may fetch ahead, over all partitions.
 FETCH_AHEAD_KB = 32 * 1024
 METADATA_TIMEOUT_S = 3.0
@@ -34,11 +37,22 @@ LETTERS_WAITING_MAX = 1000
 SCHEMA_END_TIMEOUT_S = 0.5
 COMPLAIN_INTERVAL_S = 5.0
 
+_OF_MEMBERS = ("group.instance.id", "group.protocol", "group.remote.assignor")
+
 # Errors that say only that the broker is away; librdkafka goes on by itself.
 _AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
+# Errors that no retry mends, and what to do about them.
+_FOR_GOOD = {
+    KafkaError._FATAL: "",
+    KafkaError.FENCED_INSTANCE_ID: "",
+    KafkaError.UNRELEASED_INSTANCE_ID: "",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: ": let this user read with the group, or give another in kafka_options",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: ": let this user read the topics, or give another in kafka_options",
+}
 
 
-def _common(settings: Settings) -> dict[str, str | int | float | bool]:
+def common_config(settings: Settings) -> dict[str, str | int | float | bool]:
+    """librdkafka's options of every client of a sink."""
     return {
         "bootstrap.servers": settings.kafka,
         "client.id": "runstream-sinks",
@@ -49,16 +63,15 @@ def _common(settings: Settings) -> dict[str, str | int | float | bool]:
 
 
 def consumer_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """librdkafka's options of the group's consumer. What the user passes through comes last, except for what exactness rests on."""
+    """librdkafka's options of a consumer that may be a member of the group. What the user passes through comes last, except for what exactness rests on."""
     return {
-        **_common(settings),
+        **common_config(settings),
         "auto.offset.reset": "earliest",
-        "session.timeout.ms": SESSION_TIMEOUT_MS,
-        "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
         "max.poll.interval.ms": 300_000,
         "queued.max.messages.kbytes": FETCH_AHEAD_KB,
         "fetch.wait.max.ms": 100,
         "topic.metadata.refresh.interval.ms": 10_000,
+        **_membership(settings),
         **settings.kafka_options,
         "group.id": f"{settings.topic_prefix}-sinks",
         "enable.auto.commit": False,
@@ -67,10 +80,27 @@ def consumer_config(settings: Settings) -> dict[str, str | int | float | bool]:
     }
 
 
+def reader_config(settings: Settings) -> dict[str, str | int | float | bool]:
+    """The same for a consumer that is told what to read and is a member of nothing."""
+    return {name: value for name, value in consumer_config(settings).items() if name not in _OF_MEMBERS}
+
+
+def _membership(settings: Settings) -> dict[str, str | int]:
+    """How a worker belongs to the group, in the words of its protocol: with KIP-848 the broker decides how long a member may be silent."""
+    options: dict[str, str | int] = {"group.protocol": settings.group_protocol}
+    if settings.group_instance_id is not None:
+        options["group.instance.id"] = settings.group_instance_id
+    if settings.kafka_options.get("group.protocol", settings.group_protocol) == "consumer":
+        return options
+    is_static = "group.instance.id" in options or "group.instance.id" in settings.kafka_options
+    timeout_ms = STATIC_SESSION_TIMEOUT_MS if is_static else SESSION_TIMEOUT_MS
+    return {**options, "session.timeout.ms": timeout_ms, "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4}
+
+
 def producer_config(settings: Settings) -> dict[str, str | int | float | bool]:
     """librdkafka's options of the producer of dead letters: acknowledged by all replicas, tried for ever."""
     return {
-        **_common(settings),
+        **common_config(settings),
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "partitioner": "murmur2_random",
         **settings.kafka_options,
@@ -80,8 +110,24 @@ def producer_config(settings: Settings) -> dict[str, str | int | float | bool]:
     }
 
 
-def _on_error(error: KafkaError) -> None:
-    log.warning("kafka is away, going on when it is back" if error.code() in _AWAY else "kafka error", code=error.name(), error=error.str())
+def _does_not_fit(error: KafkaException) -> SettingsError:
+    said = str(error.args[0].str())
+    # It repeats a value that it does not take, which may be a secret one.
+    reason = "librdkafka does not take the value of " + said.rpartition("property ")[2] if "value" in said else said
+    return SettingsError(f"setting 'kafka_options' (RUNSTREAM_KAFKA_OPTIONS) does not fit the group protocol or librdkafka: {reason}")
+
+
+class _Errors:
+    """Says what Kafka's client complains of, each kind now and then."""
+
+    def __init__(self) -> None:
+        self._complain_at: dict[int, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now >= self._complain_at.get(error.code(), 0.0):
+            self._complain_at[error.code()] = now + COMPLAIN_INTERVAL_S
+            log.warning("kafka is away, going on when it is back" if error.code() in _AWAY else "kafka error", code=error.name(), error=error.str())
 
 
 def _message(raw: RawMessage) -> Message:
@@ -110,8 +156,19 @@ def _offset(place: Place, mark: Mark) -> TopicPartition:
 class Source:
     """The group's consumer. All calls come from one thread; the callbacks run inside `poll` and `close`."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._consumer = Consumer({**consumer_config(settings), "error_cb": _on_error, "on_commit": self._on_commit}, logger=logger)
+    def __init__(self, settings: Settings, on_not_committed: Callable[[set[Place]], None]) -> None:
+        """`on_not_committed` gets the partitions whose offsets the broker refused, inside `poll` and `commit`.
+
+        Raises:
+            SettingsError: librdkafka does not take the options.
+        """
+        self._on_error = _Errors()
+        self._on_not_committed = on_not_committed
+        self._commit_complain_at = 0.0
+        try:
+            self._consumer = Consumer({**consumer_config(settings), "error_cb": self._on_error, "on_commit": self._on_commit}, logger=logger)
+        except KafkaException as error:
+            raise _does_not_fit(error) from None
         self._paused: set[Place] = set()
         self._assigned: set[Place] = set()
 
@@ -149,10 +206,10 @@ class Source:
             error = raw.error()
             if error is None:
                 out.append(_message(raw))
-            elif error.fatal():
-                raise KafkaRefused(f"{error.name()}: {error.str()}")
+            elif error.fatal() or error.code() in _FOR_GOOD:
+                raise KafkaRefused(f"{error.name()}: {error.str()}{_FOR_GOOD.get(error.code(), '')}")
             else:
-                _on_error(error)
+                self._on_error(error)
         return out
 
     def only(self, wanted: Callable[[Place], bool]) -> None:
@@ -165,7 +222,7 @@ class Source:
         self._paused = pause
 
     def commit(self, marks: dict[Place, Mark], *, wait: bool = False) -> None:
-        """Commits offsets; with `wait` the broker has them when this returns, else a failure is logged when it comes. A failure costs only reading again."""
+        """Commits offsets; with `wait` the broker has them when this returns, else a refusal is told when it comes. A refusal costs only reading again."""
         offsets = [_offset(place, mark) for place, mark in marks.items()]
         try:
             if wait:
@@ -173,16 +230,21 @@ class Source:
             else:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
-            log.warning("offsets were not committed, their records will be read again", error=str(error))
+            self._not_committed(set(marks), error.args[0])
 
     def close(self) -> None:
         """Leaves the group; partitions are revoked first."""
         self._consumer.close()
 
-    @staticmethod
-    def _on_commit(error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        if error is not None:
-            log.warning("offsets were not committed, their records will be read again", partitions=len(partitions), error=error.str())
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        for reason in [error] if error is not None else [one.error for one in partitions if one.error is not None][:1]:
+            self._not_committed({Place(one.topic, one.partition) for one in partitions if error is not None or one.error is not None}, reason)
+
+    def _not_committed(self, places: set[Place], error: KafkaError) -> None:
+        self._on_not_committed(places)
+        if time.monotonic() >= self._commit_complain_at:
+            self._commit_complain_at = time.monotonic() + COMPLAIN_INTERVAL_S
+            log.warning("offsets were not committed, trying again while the partitions are ours", partitions=len(places), code=error.name(), error=error.str())
 
 
 class Letters:
@@ -193,7 +255,7 @@ class Letters:
         self._alive = alive
         self._waiting = 0
         self._topic = TOPICS["dead-letter"].full_name(settings.topic_prefix)
-        self._producer = Producer({**producer_config(settings), "error_cb": _on_error}, logger=logger)
+        self._producer = Producer({**producer_config(settings), "error_cb": _Errors()}, logger=logger)
         self._refused: KafkaError | None = None
 
     @property
@@ -240,7 +302,7 @@ class SchemaReader:
     def __init__(self, settings: Settings, catalogue: cat.Catalogue) -> None:
         self._catalogue = catalogue
         self._topic = TOPICS["schema"].full_name(settings.topic_prefix)
-        self._config = {**consumer_config(settings), "group.id": f"{settings.topic_prefix}-sinks-schemas", "enable.partition.eof": True, "error_cb": _on_error}
+        self._config = {**reader_config(settings), "group.id": f"{settings.topic_prefix}-sinks-schemas", "enable.partition.eof": True, "error_cb": _Errors()}
         self._consumer: Consumer | None = None
         self._next = 0
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+NOT_COMMITTED = -1
+
 
 class Place(NamedTuple):
     """A partition of a topic."""
@@ -80,6 +82,11 @@ class Ledger:
         for place, mark in marks.items():
             if place in self._committed:
                 self._committed[place] = mark.offset
+
+    def not_committed(self, places: set[Place]) -> None:
+        """Notes that Kafka did not take the last offsets of these: `safe` gives them again."""
+        for place in places & self._committed.keys():
+            self._committed[place] = NOT_COMMITTED
 
     def forget(self, places: set[Place]) -> None:
         """Drops all state of partitions that are no longer owned: their claims, when settled, commit nothing."""

@@ -1,20 +1,37 @@
-"""Structured lines on stderr: a constant message, then key=value."""
+"""What workers say, structured: constant messages with key-value facts, on stderr, as text for people or JSON for collectors. The one module that touches structlog."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-import time
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+from structlog.stdlib import BoundLogger, ProcessorFormatter
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+Form = Literal["text", "json"]
 
 logger = logging.getLogger("runstream.sinks")
+"""For libraries that take a logger of the standard library; `log` goes the same way."""
+logger.addHandler(logging.NullHandler())
 
+# What every line has, ours and those of libraries alike.
+_COMMON: list[Processor] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+]
 
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        line = f"{stamp} {record.levelname.lower()} {record.name} {record.getMessage()}"
-        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+log: BoundLogger = structlog.wrap_logger(
+    logger,
+    wrapper_class=BoundLogger,
+    processors=[structlog.stdlib.filter_by_level, *_COMMON, structlog.stdlib.PositionalArgumentsFormatter(), ProcessorFormatter.wrap_for_formatter],
+)
+"""`log.info("constant message", key=value)`, and so for warning, error and exception."""
 
 
 def _word(value: object) -> str:
@@ -24,32 +41,31 @@ def _word(value: object) -> str:
     return text if text and text.isprintable() and not set(text) & set(' ="') else json.dumps(text)
 
 
-class _Log:
-    """Levels as methods; facts as keywords."""
-
-    def info(self, message: str, **facts: object) -> None:
-        """What happens when all is well."""
-        self._say(logging.INFO, message, facts)
-
-    def warning(self, message: str, **facts: object) -> None:
-        """What passes by itself, or is counted."""
-        self._say(logging.WARNING, message, facts)
-
-    def error(self, message: str, **facts: object) -> None:
-        """What stops the worker."""
-        self._say(logging.ERROR, message, facts)
-
-    def _say(self, level: int, message: str, facts: dict[str, object]) -> None:
-        logger.log(level, "%s", " ".join((message, *(f"{key}={_word(value)}" for key, value in facts.items()))))
+def _as_text(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """Time, level and logger, the message, then key=value."""
+    exception = event.pop("exception", None)
+    stamp = f"{event.pop('time')[:23]}Z"
+    parts = [stamp, event.pop("level"), event.pop("logger"), str(event.pop("event")), *(f"{key}={_word(value)}" for key, value in event.items())]
+    line = " ".join(parts)
+    return line if exception is None else f"{line}\n{exception}"
 
 
-log = _Log()
+def _ordered(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """What people look for first stands first."""
+    first = {key: event.pop(key) for key in ("time", "level", "logger", "event")}
+    return {**first, **event}
 
 
-def to_stderr() -> None:
-    """Sends the lines to stderr; called once by a process's main."""
+def to_stderr(form: Form = "text") -> None:
+    """Sends the lines to stderr in one of the two forms; called once by a process's main."""
+    render: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str) if form == "json" else _as_text
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=_COMMON,
+            processors=[ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, _ordered, render],
+        )
+    )
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -16,7 +16,7 @@ from runstream_sinks.rows import PlainRows
 from runstream_sinks.tables import TABLE_OF, Name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from runstream_schemas.catalogue import Catalogue
     from runstream_schemas.frame_batch import Batch
@@ -122,6 +122,11 @@ class Pipeline:
         """Topics of which more is malformed than may be set aside at once, with the number of partitions that wait for it."""
         return Counter(place.topic for place, one in self._held.items() if not one.for_schema)
 
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many partitions wait for a schema, and how many for room to set more aside."""
+        return Counter("schema" if one.for_schema else "flood" for one in self._held.values())
+
     def schemas_read(self, began: float, began_ms: int) -> None:
         """Notes that the catalogue has everything that was on the schema topic at that time."""
         self._schemas_read = (began, began_ms)
@@ -139,19 +144,17 @@ class Pipeline:
             self._held[place] = _Held(wait.for_schema, deque([(message, now)]))
             return None
 
-    def take_all(self, messages: Sequence[Message], now: float, now_ms: int) -> list[SetAside]:
-        """Handles messages as `take` does, one after the other, but reads frames of points together; letters come back for those that are malformed."""
+    def take_all(self, messages: Sequence[Message], now: float, now_ms: int) -> Iterator[SetAside]:
+        """Handles messages as `take` does, one after the other, but reads frames of points together; letters come as their messages' turn comes."""
         batches, batch_of = self._read_together(messages)
         chosen: list[list[int]] = [[] for _ in batches]
-        out: list[SetAside] = []
         try:
             for place, message in enumerate(messages):
-                where = message.position.place
                 found = batch_of.get(place)
-                if found is None or where in self._held:
+                if found is None or message.position.place in self._held:
                     aside = self.take(message, now, now_ms)
                     if aside is not None:
-                        out.append(aside)
+                        yield aside
                     continue
                 batch, at = found
                 chosen[batch].append(at)
@@ -164,7 +167,6 @@ class Pipeline:
                     rows = self.batches.opened(one.name, now).rows
                     assert isinstance(rows, PointRows)
                     rows.add_batch(one.batch, some)
-        return out
 
     def _read_together(self, messages: Sequence[Message]) -> tuple[list[_Together], dict[int, tuple[int, int]]]:
         """Frames that can be read together and have a place in their table; and for each message that is one of them its batch and its place there."""

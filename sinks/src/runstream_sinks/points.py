@@ -138,7 +138,8 @@ class PointRows:
             kinds = {run_id: self._kinds.setdefault(_Kind(run_id, group.keys), len(self._kinds)) for run_id in {head[0] for head in heads}}
             context, subject, rows = self._contexts.code(group.context), self._subjects.code(group.subject), group.seqs.shape[1]
             self._settle()
-            self._groups.append(np.array([(kinds[head[0]], *head[1:], context, subject, rows) for head in heads], np.int64))
+            numbers = [(kinds[head[0]], *head[1:], context, subject, rows) for head in heads]
+            self._groups.append(np.array(numbers, np.int64).reshape(-1, len(_Group._fields)))
             self._take(group.seqs[some], group.steps[some], group.times[some], group.values[some])
 
     def _take(self, seqs: Longs, steps: Longs, times: Longs, values: Doubles) -> None:

@@ -24,8 +24,8 @@ COMPLAIN_INTERVAL_S = 5.0
 RENEW_INTERVAL_S = 1.0
 
 
-def wait_for_tables(settings: Settings, stop: threading.Event) -> bool:
-    """True once the database has every migration of this version; False when asked to stop first.
+def wait_for_tables(settings: Settings, stop: threading.Event, on_wait: Callable[[str], None]) -> bool:
+    """True once the database has every migration of this version; False when asked to stop first. `on_wait` gets what it waits for, each time it looks.
 
     Raises:
         ServerRefused: ClickHouse does not let us in.
@@ -38,11 +38,11 @@ def wait_for_tables(settings: Settings, stop: threading.Event) -> bool:
         except ServerBusy as error:
             return str(error)
 
-    return _wait("waiting for clickhouse", missing, stop)
+    return _wait("waiting for clickhouse", missing, stop, on_wait)
 
 
-def wait_for_topics(settings: Settings, missing_of: Callable[[], Iterable[str] | None], stop: threading.Event) -> bool:
-    """True once `missing_of` finds all topics (it returns None while Kafka is away); False when asked to stop first."""
+def wait_for_topics(settings: Settings, missing_of: Callable[[], Iterable[str] | None], stop: threading.Event, on_wait: Callable[[str], None]) -> bool:
+    """True once `missing_of` finds all topics (it returns None while Kafka is away); False when asked to stop first. `on_wait` is told as above."""
 
     def missing() -> str:
         topics = missing_of()
@@ -50,7 +50,7 @@ def wait_for_topics(settings: Settings, missing_of: Callable[[], Iterable[str] |
             return f"kafka is away: {settings.kafka}"
         return f"topics do not exist yet: {' '.join(sorted(topics))}" if topics else ""
 
-    return _wait("waiting for kafka", missing, stop)
+    return _wait("waiting for kafka", missing, stop, on_wait)
 
 
 def _has_tables(settings: Settings) -> bool:
@@ -63,12 +63,13 @@ def _has_tables(settings: Settings) -> bool:
         server.close()
 
 
-def _wait(message: str, missing: Callable[[], str], stop: threading.Event) -> bool:
+def _wait(message: str, missing: Callable[[], str], stop: threading.Event, on_wait: Callable[[str], None]) -> bool:
     complain_at = 0.0
     while not stop.is_set():
         reason = missing()
         if not reason:
             return True
+        on_wait(f"{message}: {reason}")
         if time.monotonic() >= complain_at:
             complain_at = time.monotonic() + COMPLAIN_INTERVAL_S
             log.warning(message, reason=reason)

@@ -26,11 +26,11 @@ class Telling:
         self._slowed_at: dict[str, float] = {}
         self._chunks = 0
         self._insert_s = 0.0
-        self.rows = 0
+        self._rows = 0
 
     def inserted(self, done: Done) -> None:
         """Counts a chunk that ClickHouse holds."""
-        self.rows += done.chunk.rows.rows
+        self._rows += done.chunk.rows.rows
         self._chunks += 1
         self._insert_s += done.seconds
 
@@ -68,7 +68,7 @@ class Telling:
             malformed=pipeline.malformed.total(),
             slowed=",".join(sorted(pipeline.slowed)) or "none",
             newest_age_s=time.time() - pipeline.newest_ms / 1000 if pipeline.newest_ms else "none",
-            rows=self.rows,
+            rows=self._rows,
             inserts=self._chunks,
             insert_ms=1000 * self._insert_s / max(1, self._chunks),
             pending_bytes=pipeline.batches.nbytes,

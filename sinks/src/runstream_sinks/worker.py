@@ -19,14 +19,14 @@ from runstream_sinks.batching import Batches, Limits
 from runstream_sinks.clickhouse import Server
 from runstream_sinks.errors import SinksError, TooManyMalformed
 from runstream_sinks.inserter import Inserter
-from runstream_sinks.log import log, logger
+from runstream_sinks.log import log
 from runstream_sinks.malformed import Policy
 from runstream_sinks.pipeline import Message, Pipeline, SetAside, routes, rows_of
 from runstream_sinks.readiness import ReadyFile, wait_for_tables, wait_for_topics
-from runstream_sinks.telling import Telling
+from runstream_sinks.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from runstream_schemas.settings import Settings
     from runstream_sinks.ledger import Place
@@ -75,12 +75,12 @@ class Worker:
             policy=Policy(settings.dead_letter_ratio_max, settings.dead_letter_run_max, stops=settings.dead_letter_action == "stop"),
             worker=name,
         )
-        self._telling = Telling(self._pipeline)
+        self._watch = Watch(settings, self._pipeline)
         self._ready = ReadyFile(settings.ready_file)
-        self._source = kafka.Source(settings)
+        self._source = kafka.Source(settings, self._not_committed)
         self._letters = kafka.Letters(settings, self._ready.renew)
         self._schemas = kafka.SchemaReader(settings, catalogue)
-        self._inserter = Inserter(lambda: Server(settings.clickhouse_url, settings.clickhouse_database))
+        self._inserter = Inserter(lambda: Server(settings.clickhouse_url, settings.clickhouse_database), self._watch.retried)
         self._full = self._closing = False
         self._records_max = 1
         self._commit_at = self._refresh_at = self._retry_at = 0.0
@@ -97,7 +97,7 @@ class Worker:
         """
         topics = routes(self._settings.topic_prefix)
         try:
-            if not (wait_for_tables(self._settings, self._stop) and wait_for_topics(self._settings, lambda: self._source.missing(topics), self._stop)):
+            if not self._is_all_there(topics):
                 return
             self._inserter.start()
             self._source.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked)
@@ -111,10 +111,17 @@ class Worker:
         finally:
             self._close()
 
+    def _is_all_there(self, topics: Iterable[str]) -> bool:
+        """Waits for tables and topics; False when asked to stop first."""
+        return wait_for_tables(self._settings, self._stop, self._watch.waits) and wait_for_topics(
+            self._settings, lambda: self._source.missing(topics), self._stop, self._watch.waits
+        )
+
     # ---- the loop ----------------------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         messages = self._source.poll(records_max=self._records_max, timeout_s=POLL_S)
+        self._watch.read(messages)
         for aside in self._pipeline.take_all(messages, time.monotonic(), time.time_ns() // 1_000_000):
             self._send(aside)
         self._records_max = records_max(messages)
@@ -126,10 +133,10 @@ class Worker:
         self._settle(0.0)
         self._commit()
         self._regulate()
-        self._telling.now_and_then()
+        self._watch.turn()
 
     def _send(self, aside: SetAside) -> None:
-        self._telling.set_aside(aside.letter)
+        self._watch.set_aside(aside.letter)
         self._letters.send(aside.letter, lambda: self._batches.ledger.settle(aside.claim))
 
     def _retry_held(self) -> None:
@@ -152,7 +159,7 @@ class Worker:
             if done.error is not None:
                 raise done.error
             self._batches.acknowledge(done.chunk)
-            self._telling.inserted(done)
+            self._watch.inserted(done)
 
     def _commit(self, *, wait: bool = False) -> None:
         now = time.monotonic()
@@ -161,8 +168,13 @@ class Worker:
         marks = self._batches.ledger.safe()
         if marks:
             self._commit_at = now + COMMIT_INTERVAL_S
-            self._source.commit(marks, wait=wait)
             self._batches.ledger.committed(marks)
+            self._source.commit(marks, wait=wait)
+            self._watch.committed(marks)
+
+    def _not_committed(self, places: set[Place]) -> None:
+        self._batches.ledger.not_committed(places)
+        self._watch.not_committed()
 
     def _regulate(self) -> None:
         """Fetches nothing while memory is full, and nothing from partitions that wait."""
@@ -179,12 +191,12 @@ class Worker:
     # ---- partitions come and go --------------------------------------------------------------------------------------------------------
 
     def _assigned(self, places: set[Place]) -> None:
-        log.info("partitions assigned", partitions=len(places))
+        self._watch.assigned(places)
         self._ready.write()
 
     def _revoked(self, places: set[Place], lost: bool) -> None:
         """Inserts and commits within the budget, then drops what is left: its next owner reads it again."""
-        log.info("partitions revoked", partitions=len(places), lost=lost)
+        self._watch.revoked(places, lost=lost)
         if not lost and not self._closing:
             self._drain(REVOKE_BUDGET_S)
         self._pipeline.revoke(places)
@@ -215,7 +227,8 @@ class Worker:
         self._inserter.close(timeout_s=0.5)
         self._schemas.close()
         self._source.close()
-        log.info("sink worker ended", records=self._pipeline.records, rows=self._telling.rows, malformed=self._pipeline.malformed.total())
+        self._watch.close()
+        log.info("sink worker ended", records=self._pipeline.records, rows=self._watch.rows, malformed=self._pipeline.malformed.total())
 
 
 def _give_up() -> NoReturn:
@@ -243,7 +256,7 @@ def main(settings: Settings) -> int:
         # Its own code, so that a supervisor can be told not to start it again before somebody has looked.
         return 3 if isinstance(error, TooManyMalformed) else 1
     except Exception as error:  # noqa: BLE001 - whatever a worker dies of, its last line must say it
-        logger.exception("sink worker met an error that nobody foresaw")
+        log.exception("sink worker met an error that nobody foresaw")
         log.error("sink worker stops", reason=f"{type(error).__name__}: {error}")
         return 1
     return 0
