@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import runstream
 from runstream_producers.journal import format as fmt
 from tests.producers.journals import bits
@@ -74,12 +76,13 @@ def test_a_finished_run_that_is_unpickled_records_nothing(offline: Offline) -> N
     assert runstream.current() is run
 
 
-def test_a_run_that_is_sent_to_spawned_children(offline: Offline, tmp_path: Path) -> None:
-    """In a spawned child the run that came with its data is another writer of the same run, and what module-level calls go to."""
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_run_that_is_sent_to_children(offline: Offline, tmp_path: Path, method: str) -> None:
+    """In a child the run that came with its data is another writer of the same run, what module-level calls go to, and ends well with the child."""
     script = tmp_path / "spawns.py"
     script.write_text(SPAWNS)
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), "spawn"], env=offline.place.environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", str(script), method], env=offline.place.environ, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     folders = offline.folders()

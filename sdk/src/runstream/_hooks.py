@@ -119,7 +119,13 @@ def _at_child_exit() -> None:
     """A child of multiprocessing leaves by `os._exit`, which runs no `atexit`, but runs multiprocessing's own finalizers before it."""
     util: Any = sys.modules.get("multiprocessing.util")
     process: Any = sys.modules.get("multiprocessing.process")
-    if util is None or process is None or process.parent_process() is None or _Child.pid == os.getpid():
+    if util is None or process is None or _Child.pid == os.getpid():
+        return
+    if getattr(process.current_process(), "_inheriting", False):
+        # The run came with what a spawned child was sent, which it is still reading: finalizers are thrown away before it begins its work.
+        util.register_after_fork(_Child, _begins_work)
+        return
+    if process.parent_process() is None:
         return
     _Child.pid = os.getpid()
     util.Finalize(None, _child_ends, exitpriority=0)
@@ -129,6 +135,10 @@ class _Child:
     """The child whose end has been hooked."""
 
     pid = 0
+
+
+def _begins_work(_: object) -> None:
+    _at_child_exit()
 
 
 def _child_ends() -> None:
