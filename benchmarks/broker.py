@@ -1,4 +1,4 @@
-"""A real broker for benchmarks that ship: Kafka alone, with our topics, in a temporary folder, and the environment that makes this process log to it."""
+"""A real broker for benchmarks that ship: Kafka with our topics, alone or with more of the stack, in a temporary folder, and the environment that makes this process log to it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def logging_to_a_broker() -> Generator[Path]:
-    """Gives the folder of this benchmark's journals; nothing is left of broker, agents or settings at the end."""
+def logging_to_a_broker(*parts: str) -> Generator[Path]:
+    """Starts the broker and further parts of the stack. Gives the folder of this benchmark's journals; nothing is left of broker, agents or settings at the end."""
     before = dict(os.environ)
     with (
         tempfile.TemporaryDirectory(prefix="runstream-benchmark-", ignore_cleanup_errors=True) as name,
-        Stack(data=Path(name) / "stack", parts=("kafka", "topics")) as stack,
+        Stack(data=Path(name) / "stack", parts=("kafka", "topics", *parts)) as stack,
     ):
         journals = Path(name) / "journals"
         own = {"RUNSTREAM_JOURNAL_DIR": str(journals), "RUNSTREAM_AGENT_IDLE_TIMEOUT": "2", "RUNSTREAM_HARDWARE_INTERVAL": "0"}

@@ -36,5 +36,7 @@ BENCHMARKS = {
         Benchmark("training_impact", "a numpy training loop of about 5 ms a step, with 20 metrics logged each step against without"),
         Benchmark("deliver", "journal to acknowledged by Kafka through one agent: points a second, memory, a rank's share of a core"),
         Benchmark("exit", "how long finish takes with everything shipped, and with Kafka away"),
+        Benchmark("sink", "Kafka to queryable through one sink worker: points a second, over a bare insert of the same rows, and its memory"),
+        Benchmark("freshness", "log() to visible in a SELECT, at 100,000 points a second through agent, Kafka and sink"),
     )
 }
