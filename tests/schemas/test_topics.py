@@ -34,6 +34,7 @@ def test_kafka_is_told_what_the_description_says(topic: Topic) -> None:
     """The topic's settings in Kafka's words say what is kept, and let the greatest record through."""
     config = topic.config()
     assert config["cleanup.policy"] == ("compact" if topic.compacted else "delete")
+    assert config["message.timestamp.type"] == "LogAppendTime"
     assert config.get("retention.ms") == (None if topic.compacted else str(topic.retention_ms))
     assert int(config["max.message.bytes"]) >= MESSAGE_BYTES_MAX
     assert topic.retention_ms == FOREVER_MS or topic.retention_ms > 0

@@ -35,7 +35,12 @@ class Topic:
     def config(self) -> dict[str, str]:
         """The topic's settings in Kafka's words."""
         bytes_max = DEAD_LETTER_BYTES_MAX if self.name == "dead-letter" else MESSAGE_BYTES_MAX
-        settings = {"cleanup.policy": "compact" if self.compacted else "delete", "max.message.bytes": str(bytes_max)}
+        settings = {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "max.message.bytes": str(bytes_max),
+            # The broker's clock and not the node's: Kafka refuses records from more than an hour ahead, and would soon remove those of a node whose clock is behind.
+            "message.timestamp.type": "LogAppendTime",
+        }
         if not self.compacted:
             settings["retention.ms"] = str(self.retention_ms)
         return settings
