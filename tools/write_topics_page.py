@@ -22,6 +22,8 @@ This page is made from `schemas/src/runstream_schemas/topics.py` and the Avro sc
 - The greatest record is {MESSAGE_BYTES_MAX // (1 << 20)} MiB; a dead letter may be 64 KiB greater, since it carries one whole.
 - Partition counts are fixed when a topic is created (setting `partitions` changes those of `metric`, `hardware`, `writer`, `summary` and `digest`
   before that), since state is partitioned with them; `metric`, `hardware` and `writer` have as many as each other.
+- The time of a Kafka record is the broker's (`message.timestamp.type=LogAppendTime`); topics that somebody else makes need that as well. Kafka refuses records of a node
+  whose clock is more than an hour ahead, and would soon remove those of one whose clock is days behind. Rows carry the times of their own.
 - Integers that name a writer are its 8 bytes, big-endian, where they are a key.
 - An example of every record lies in `schemas/src/runstream_schemas/examples/`, as bytes and as JSON.
 """
