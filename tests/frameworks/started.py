@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -21,10 +22,18 @@ STAMP = ROOT / ".venv" / "frameworks.stamp"
 LIMIT_S = 240.0  # Importing tensorflow takes 5 s alone, and half a minute beside other tests.
 
 
-def needs(framework: str) -> pytest.MarkDecorator:
-    """Skips what stands below where a framework is not installed; where `make frameworks` was, it has to be."""
-    missing = importlib.util.find_spec(framework) is None and not STAMP.exists()
+def needs(framework: str, *, distribution: bool = False) -> pytest.MarkDecorator:
+    """Skips what stands below where a framework is not installed; where `make frameworks` has run, it has to be. It is the name of a module, or of a distribution without one."""
+    there = _is_distributed(framework) if distribution else importlib.util.find_spec(framework) is not None
+    missing = not (there or STAMP.exists())
     return pytest.mark.skipif(missing, reason=f"{framework} is not installed: make frameworks")
+
+
+def _is_distributed(name: str) -> bool:
+    try:
+        return bool(importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
