@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 
 import pytest
 from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 import runstream
 from runstream_producers import agent as agents
 from runstream_producers import states
+from runstream_producers.journal import format as fmt
 from runstream_producers.kafka import Failure, Kind, Sender, SenderError, keeps_order, kind_of, producer_options
 from runstream_producers.loop import Agent
 from runstream_schemas.records import MetricFrame
@@ -19,7 +23,11 @@ from runstream_schemas.settings import Settings
 from tests.producers.cluster import Place
 from tests.producers.journals import make_writer
 from tests.producers.ledger import check_account, ledger_of
+from tests.producers.test_agent import drop_topic, start_agent
 from tests.waiting import wait_for
+
+# confluent_kafka annotates its futures without their type.
+# pyright: reportUnknownMemberType=false
 
 
 @pytest.mark.parametrize(
@@ -154,6 +162,45 @@ def test_a_producer_at_its_end_is_replaced(place: Place) -> None:
     frames = place.read("metric", MetricFrame)
     check_account(frames, until=3000)
     assert sorted(ledger_of(frames)) == list(range(3000))
+
+
+@pytest.mark.stack
+def test_a_real_fatal_error_is_no_crash(place: Place) -> None:
+    """librdkafka's own fatal error, which confluent-kafka raises where answers are served, ends the producer and not the agent: the next one goes on, in the same process,
+    with the same hardware readings.
+    """
+    drop_topic(place, "metric")
+    admin = AdminClient({"bootstrap.servers": place.kafka})
+    name = f"{place.prefix}.metric"
+    admin.create_topics([NewTopic(name, num_partitions=2, replication_factor=1, config={"max.message.bytes": "2000"})])[name].result(timeout=20)
+    writer = make_writer(place.folder)
+    # Without rank and pid of a living process there would be no readings.
+    agent = start_agent(place, kafka_options="enable.gapless.guarantee=true", hardware_interval="0.2")
+    draw = random.Random(1)
+    for number in range(6):
+        # With that option a refused record is fatal, and a frame of so many random values is refused by the topic.
+        writer.log({f"n{one}": draw.random() for one in range(500 if number % 3 == 1 else 1)}, step=number)
+        wait_for(lambda seqs=number + 1: fmt.read_ack((writer.folder.path / "ack").read_bytes()).next_seq == seqs, 20, place.log)
+    writer.close("finished", "")
+    assert agent.wait(20) == 0, place.log()
+    log = place.log()
+    assert "Traceback" not in log
+    assert log.count("agent begins") >= 3, log
+    assert sorted(ledger_of(place.read("metric", MetricFrame))) == [0, 2, 3, 5]
+    states = place.last_states().values()
+    assert {state.kind: state.points_dropped for state in states} == {"rank": {"set_aside": 1000}, "hardware": {}}
+    assert len(states) == 2
+
+
+def test_a_producer_after_another_takes_its_trouble_over() -> None:
+    """What was wrong stays said until something arrives, and is not logged again for each producer."""
+    options = {"bootstrap.servers": "127.0.0.1:9", "log.connection.close": False}
+    first = Sender(options)
+    first._note(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "no PID", True))
+    assert first.broken
+    assert "Kafka refuses this client" in first.trouble
+    second = Sender(options, first)
+    assert (second.broken, second.trouble) == (False, first.trouble)
 
 
 @pytest.mark.stack

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("runstream.agent")
 
 LOCK_NAME = "agent.lock"
+FATAL_PAUSE_S = 0.1  # Between a producer that came to its end and the next: twice as long each time, until one has delivered something.
+FATAL_PAUSE_MAX_S = 10.0
 KEEP_S = 0.5  # How often an agent that is kept looks whether another one has left the folder to it.
 
 
@@ -62,16 +64,21 @@ def serve(folder: Path, settings: Settings, begun: Callable[[Agent], None], clos
     from runstream_producers.hardware import Sampler
     from runstream_producers.kafka import Sender, SenderError, producer_options
     from runstream_producers.loop import Agent
+    from runstream_producers.readings import Readings
 
-    sampler = Sampler() if settings.hardware_interval > 0 else None
+    readings = Readings(folder, Sampler(), settings.hardware_interval) if settings.hardware_interval > 0 else None
     try:
+        sender, pause_s = None, FATAL_PAUSE_S
         while True:
-            sender = Sender(producer_options(settings, f"runstream-agent-{socket.gethostname()}"))
-            agent = Agent(folder, settings, sender, sampler)
+            sender = Sender(producer_options(settings, f"runstream-agent-{socket.gethostname()}"), sender)
+            agent = Agent(folder, settings, sender, readings)
             begun(agent)
             _log.info("agent begins folder=%s kafka=%s", folder, settings.kafka)
             agent.run()
             agent.close(0.0 if sender.broken else close_s)
+            if sender.broken:  # Where it lies at the rights of this user, the next producer comes to the same end.
+                pause_s = FATAL_PAUSE_S if sender.delivered else min(2 * pause_s, FATAL_PAUSE_MAX_S)
+                _pause(pause_s, agent)
             # Give up the lock, then look once more: a rank that saw it held and so started no agent has made its folder before that.
             os.close(lock)
             lock = -1
@@ -89,8 +96,17 @@ def serve(folder: Path, settings: Settings, begun: Callable[[Agent], None], clos
         states.tell_trouble(folder, str(error))
         return 2
     finally:
+        if readings is not None:
+            readings.close()
         if lock is not None and lock >= 0:
             os.close(lock)
+
+
+def _pause(seconds: float, agent: Agent) -> None:
+    """Waits, unless the agent is told to stop."""
+    until = time.monotonic() + seconds
+    while not agent.stopping and time.monotonic() < until:
+        time.sleep(min(0.05, seconds))
 
 
 def keep(folder: Path, settings: Settings, begun: Callable[[Agent], None], stopped: Callable[[], bool]) -> int:

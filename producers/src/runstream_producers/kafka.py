@@ -88,10 +88,12 @@ def kind_of(error: KafkaError) -> Kind:
     `wait`: it passes, and what failed is sent again. `unreachable`, `access`, `topic`: likewise, once somebody has mended the network, the credentials or the topics. `record`: the
     record is refused for good and set aside. `fatal`: this producer is at its end, and another goes on from what is acknowledged.
     """
-    if error.fatal():
-        return "fatal"
+    return "fatal" if error.fatal() else _kind_of_code(error.code())
+
+
+def _kind_of_code(code: int) -> Kind:
     for kind, codes in _KINDS.items():
-        if error.code() in codes:
+        if code in codes:
             return kind
     return "wait"
 
@@ -120,18 +122,18 @@ class Failure:
 class Sender:
     """Sends records; each answer comes to its own callback inside `poll`, in the calling thread. Once `broken` it sends nothing any more: another has to take over.
 
-    `trouble` is the one sentence on why nothing arrives at present, empty once something has. `keeps_order` says whether several frames of a writer may be under way at once.
-    Raises SenderError where librdkafka does not take the options.
+    `trouble` is the one sentence on why nothing arrives at present, empty once something has; one that comes after another (`before`) takes it over. `delivered` counts what has
+    arrived. `keeps_order` says whether several frames of a writer may be under way at once. Raises SenderError where librdkafka does not take the options.
     """
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.trouble = ""
+    def __init__(self, options: dict[str, Any], before: Sender | None = None) -> None:
+        self.trouble = "" if before is None else before.trouble
         self.last_error = ""
         self.broken = False
         self.keeps_order = keeps_order(options)
-        self._delivered = 0
-        self._trouble_kind: Kind = "wait"
-        self._said: dict[str, float] = {}
+        self.delivered = 0
+        self._trouble_kind: Kind = "wait" if before is None else before._trouble_kind
+        self._said: dict[str, float] = {} if before is None else before._said
         try:
             self._producer = Producer(options | {"error_cb": self._note}, logger=_librdkafka)
         except KafkaException as problem:
@@ -140,16 +142,16 @@ class Sender:
     def send(self, topic: str, key: bytes, value: bytes, on_answer: Callable[[Failure | None], None]) -> bool:
         """Hands a record over; False where the queue is full, so that the caller waits. The answer is None for success."""
 
-        delivered_before = self._delivered
+        delivered_before = self.delivered
 
         def answered(error: KafkaError | None, _message: object) -> None:
             if error is None:
-                self._delivered += 1
+                self.delivered += 1
                 self.trouble, self._trouble_kind = "", "wait"
                 on_answer(None)
             else:
                 self._note(error, topic)
-                on_answer(Failure(error, others_arrived=self._delivered > delivered_before))
+                on_answer(Failure(error, others_arrived=self.delivered > delivered_before))
 
         try:
             self._producer.produce(topic, value, key, on_delivery=answered)
@@ -161,7 +163,11 @@ class Sender:
 
     def poll(self, timeout_s: float) -> int:
         """Serves answers for at most `timeout_s`; returns how many came."""
-        return int(self._producer.poll(timeout_s))
+        try:
+            return int(self._producer.poll(timeout_s))
+        except KafkaException as problem:
+            self._note(problem.args[0])  # A fatal error: confluent-kafka raises it where answers are served, and gives all others to `error_cb`.
+            return 1
 
     def waiting(self) -> int:
         """Records without an answer yet."""
@@ -169,13 +175,17 @@ class Sender:
 
     def flush(self, timeout_s: float) -> int:
         """Waits for answers; returns how many are still missing."""
-        return int(self._producer.flush(timeout_s))
+        try:
+            return int(self._producer.flush(timeout_s))
+        except KafkaException as problem:
+            self._note(problem.args[0])
+            return self.waiting()
 
     def _note(self, error: KafkaError, topic: str = "") -> None:
         """Takes in an error of the connection or of a delivery; each is logged once in a while, not at each of its thousand repetitions."""
-        kind = kind_of(error)
+        self.broken = self.broken or kind_of(error) == "fatal"
         self.last_error = str(error.str())
-        self.broken = self.broken or kind == "fatal"
+        kind = _kind_of_code(error.code())
         # A broker that refuses us hangs up, too: that it cannot be reached is then not the news.
         if kind in _ADVICE and not (kind == "unreachable" and self._trouble_kind == "access"):
             self._trouble_kind = kind
@@ -184,4 +194,4 @@ class Sender:
         text = f"{error.name()} {topic}"
         if now - self._said.get(text, float("-inf")) >= _SAID_AGAIN_S:
             self._said[text] = now
-            _log.warning("kafka trouble kind=%s error=%s topic=%s text=%s", kind, error.name(), topic, error.str())
+            _log.warning("kafka trouble kind=%s error=%s topic=%s text=%s", kind_of(error), error.name(), topic, error.str())

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from runstream_producers import claims, states
 from runstream_producers.hands import take_up
-from runstream_producers.readings import Readings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from runstream_producers.hands import Hand
-    from runstream_producers.hardware import Sampler
     from runstream_producers.kafka import Sender
+    from runstream_producers.readings import Readings
     from runstream_schemas.settings import Settings
 
 _log = logging.getLogger("runstream.agent")
@@ -32,14 +31,14 @@ EARLY_S = 0.01
 
 
 class Agent:
-    """One agent. `broken` are the names of journals that cannot be read or written, which keep no other back."""
+    """One agent, with the hardware readings that it takes, if any. `broken` are the names of journals that cannot be read or written, which keep no other back."""
 
-    def __init__(self, folder: Path, settings: Settings, sender: Sender, sampler: Sampler | None) -> None:
+    def __init__(self, folder: Path, settings: Settings, sender: Sender, readings: Readings | None) -> None:
         self._folder = folder
         self._told_trouble: str | None = None
         self._settings = settings
         self._sender = sender
-        self._readings = None if sampler is None else Readings(folder, sampler, settings.hardware_interval)
+        self._readings = readings
         self._hands: dict[str, Hand] = {}
         self.broken: set[str] = set()
         self._busy_at = time.monotonic()
@@ -132,10 +131,12 @@ class Agent:
             _log.info("journal done writer=%d state=%s rows=%d", hand.shipment.identity.writer, hand.state, hand.shipment.ack.rows)
 
     def close(self, timeout_s: float) -> None:
-        """Ends the hardware journals and waits for answers; what is left stays in the journals for the next agent."""
-        if self._readings is not None:
+        """Ends the hardware journals and waits for answers; what is left stays in the journals for the next agent. One whose producer is at its end leaves the readings to the next."""
+        if self._readings is not None and not self._sender.broken:
             self._readings.close()
-            self._readings = None
+        self._readings = None
+        while self._sender.broken and self._sender.poll(0.0):
+            pass  # Answers that came before its end, such as that a record is refused: without them the next producer would come to the same end by the same record.
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._scan_at = 0.0
