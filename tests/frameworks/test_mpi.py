@@ -28,7 +28,8 @@ def test_ranks_of_one_start_meet(tmp_path: Path) -> None:
     """Ranks know who they are and share a run without being told, also where a shell stands between them and mpiexec; another start is another run."""
     one, other = mpiexec(tmp_path / "one", 3), mpiexec(tmp_path / "other", 2, "sh", "-c", '"$0" "$@"; exit $?')
     for found, ranks in ((one, 3), (other, 2)):
-        assert [journal.identity.rank for journal in found] == [journal.identity.local_rank for journal in found] == list(range(ranks))
+        assert [journal.identity.rank for journal in found] == list(range(ranks))
+        assert sorted(journal.identity.local_rank for journal in found) == list(range(ranks))  # Open MPI counts these in an order of its own.
         assert {journal.identity.world_size for journal in found} == {ranks}
         assert len({journal.identity.run_id for journal in found}) == 1
         assert [values for journal in found for _, _, values in journal.rows] == [{"rank": float(rank)} for rank in range(ranks)]
