@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from runstream_producers.errors import JournalError
+from runstream_producers.journal import room, tail
 from runstream_producers.journal import segments as allocating
 from runstream_producers.journal import writer as writing
+from runstream_producers.journal.room import Space
 from tests.producers.journals import Reports, dropped_as_told, make_writer, read_writer, segments
 
 
 @pytest.fixture(autouse=True)
 def quick_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room is looked for again at once."""
-    monkeypatch.setattr(writing, "RETRY_S", 0.0)
+    monkeypatch.setattr(tail, "RETRY_S", 0.0)
 
 
 @pytest.fixture
@@ -52,13 +54,26 @@ def check_gap(writer: writing.JournalWriter, total: int) -> int:
     return missing
 
 
-def test_a_full_file_system_costs_counted_rows(small_disk: Path) -> None:
-    """On a full file system logging goes on without a crash, tells it once, and rows are written again once something was removed."""
+def unbounded(_folder: allocating.Folder) -> Space:
+    """A file system that says it has no bounds."""
+    return Space(0, 0, in_memory=True)
+
+
+@pytest.mark.parametrize("kept_free", [0.0, room.MEMORY_FREE_SHARE], ids=["to the brim", "by the rule"])
+def test_a_full_file_system_costs_counted_rows(small_disk: Path, monkeypatch: pytest.MonkeyPatch, kept_free: float) -> None:
+    """On a full file system logging goes on without a crash, tells it once, and rows are written again once something was removed. By the rule one in memory is full at its half;
+    the brim is met where others take what was free a moment before.
+    """
+    if not kept_free:
+        monkeypatch.setattr(allocating.Folder, "space", unbounded)
     reports = Reports()
     writer = make_writer(small_disk / "journals", segment_bytes=1 << 18, report=reports)
     fill(writer, 5000)
     assert reports.keys == {"full"}
-    assert "no room" in reports.told[0][1]
+    assert ("kept free for others" if kept_free else "no room") in reports.told[0][1]
+    seen = os.statvfs(small_disk)
+    assert seen.f_bavail / seen.f_blocks >= kept_free
+    assert seen.f_bavail / seen.f_blocks < kept_free + 0.25
     dropped = check_gap(writer, 5000)
     assert dropped > 1000
     before = len(segments(writer.folder.path))
@@ -70,6 +85,53 @@ def test_a_full_file_system_costs_counted_rows(small_disk: Path) -> None:
     assert len(kept) == 5000 - dropped
     assert dropped_as_told(writer.folder.path, writer.identity.writer) == {"journal_full": 50 * dropped}
     writer.close("finished", "")
+
+
+def test_a_spare_segment_keeps_to_the_rule_as_well(small_disk: Path) -> None:
+    """What is allocated ahead counts as what is used: no segment is made of what must stay free, and one that was made is used."""
+    writer = make_writer(small_disk / "journals", report=Reports())
+    for _ in range(3000):
+        fill(writer, 1)
+        writer.flush_drops()
+    assert not list(writer.folder.path.glob("*.spare"))
+    assert check_gap(writer, 3000) > 1000
+    seen = os.statvfs(small_disk)
+    assert 0.5 <= seen.f_bavail / seen.f_blocks < 0.65
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("space", "bytes_max", "expected"),
+    [
+        (Space(100 * GIB, 50 * GIB, in_memory=False), None, room.Room(16 << 20, 4 * GIB, 256 << 20)),
+        (Space(1 * GIB, 1 * GIB, in_memory=False), None, room.Room(16 << 20, 4 * GIB, GIB // 20)),
+        (Space(100 * GIB, 50 * GIB, in_memory=False), 1 << 20, room.Room(1 << 17, 1 << 20, 256 << 20)),
+        (Space(16 * GIB, 16 * GIB, in_memory=True), None, room.Room(4 << 20, 256 << 20, 8 * GIB)),
+        (Space(16 * GIB, 16 * GIB, in_memory=True), 2 * GIB, room.Room(4 << 20, 2 * GIB, 8 * GIB)),
+        (Space(64 << 20, 64 << 20, in_memory=True), None, room.Room(1 << 20, 256 << 20, 32 << 20)),
+        (Space(0, 0, in_memory=True), None, room.Room(4 << 20, 256 << 20, 0)),
+    ],
+    ids=["disk", "small disk", "small budget", "memory", "memory with a budget", "container's /dev/shm", "unbounded memory"],
+)
+def test_room_by_file_system(space: Space, bytes_max: int | None, expected: room.Room) -> None:
+    """Budgets and segments are smaller in memory, and more stays free of it; what the user allows holds."""
+    assert room.room_on(space, segment_bytes=16 << 20, bytes_max=bytes_max) == expected
+
+
+def test_what_room_refuses() -> None:
+    """A segment is refused past the budget, except a first one, and where too little would stay free; one that is allocated already only past the budget."""
+    one = room.Room(segment_bytes=1 << 20, bytes_max=8 << 20, keep_free=4 << 20)
+    wide, narrow = Space(64 << 20, 5 << 20, in_memory=False), Space(64 << 20, (5 << 20) - 1, in_memory=False)
+    assert one.refusal(1 << 20, 7 << 20, wide) == ""
+    assert "journal_bytes_max" in one.refusal(1 << 20, (7 << 20) + 1, wide)
+    assert one.refusal(9 << 20, 0, Space(64 << 20, 64 << 20, in_memory=False)) == ""
+    assert "the disk of the journals has 5.0 MiB left, and 4.0 MiB are kept free" in one.refusal(1 << 20, 0, narrow)
+    assert one.refusal(1 << 20, 0, None) == ""
+    assert one.refusal(1 << 20, 0, Space(0, 0, in_memory=True)) == ""
+    assert one.size_for(1 << 10) == 1 << 20
+    assert one.size_for(1 << 20) > 1 << 20
 
 
 def test_a_disk_that_is_full_from_the_beginning_is_refused(small_disk: Path) -> None:

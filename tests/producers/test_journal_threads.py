@@ -22,11 +22,18 @@ if TYPE_CHECKING:
 
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import writer as writing
+from runstream_producers.journal.slow import SlowWay
+from runstream_producers.journal.tail import Tail
 from tests.producers.journals import Reports, bits, make_writer, raw_rows, read_back, read_writer, segments
 
 WRITER_CODE = frozenset(
-    getattr(writing.JournalWriter, name).__code__
-    for name in ("log", "_log_slowly", "_plan", "_append", "_rotate", "_take", "_record", "record", "_write_drops")
+    getattr(owner, name).__code__
+    for owner, names in (
+        (writing.JournalWriter, ("log", "record", "_record")),
+        (SlowWay, ("log", "_plan")),
+        (Tail, ("add", "append", "define", "rotate", "_take", "write_drops")),
+    )
+    for name in names
 )
 
 
@@ -176,7 +183,7 @@ def test_an_exception_of_a_handler_at_any_place_leaves_a_journal_that_goes_on(tm
         writer = make_writer(tmp_path / str(place))
         writer.log({"b": 0.0, "c": 1.0}, step=0)
         if how == "rotation":
-            while writer._offset + 200 < writer._end:
+            while writer.tail.offset + 200 < writer.tail.end:
                 writer.log({"b": 0.0, "c": 1.0}, step=0)
         before = len(read_writer(writer))
 
@@ -400,7 +407,7 @@ def test_a_child_without_a_place_for_its_journal_goes_on(tmp_path: Path) -> None
         code = 1
         try:
             writer.after_fork()
-            writer._base = Path("/proc/nowhere")
+            writer.tail._base = Path("/proc/nowhere")
             for _ in range(100):
                 writer.log({"a": 1.0})
             code = 0 if reports.keys == {"child"} and len(reports.told) == 1 and writer.dropped == {"journal_full": 100} else 2

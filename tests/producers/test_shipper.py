@@ -398,10 +398,10 @@ def test_the_end_accounts_for_rows_that_were_dropped_last(tmp_path: Path) -> Non
     """Seqs that a writer dropped after its last row are accounted for by a frame without groups once the writer has ended."""
     writer, sender = make_writer(tmp_path), ListSender()
     log(writer, 10)
-    writer._full_until = float("inf")
-    writer._end = writer._offset
+    writer.tail._full_until = float("inf")
+    writer.tail.end = writer.tail.offset
     log(writer, 5)
-    writer._full_until = 0.0
+    writer.tail._full_until = 0.0
     writer.close("finished", "")
     shipment = ship(writer, sender)
     drain(shipment, sender, until=writer.seq)

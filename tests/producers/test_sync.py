@@ -231,7 +231,7 @@ def test_a_claim_on_a_folder_that_has_gone_is_none(tmp_path: Path) -> None:
 def test_a_torn_last_row_is_left_out_and_said(place: Place) -> None:
     """A writer that died in the middle of a row: everything before it is shipped, and both the sync and the writer's record say what was not finished."""
     writer = offline_writer(place, 100)
-    offset, path = writer._offset, writer.folder.path / fmt.segment_name(1)
+    offset, path = writer.tail.offset, writer.folder.path / fmt.segment_name(1)
     crash(writer)
     with path.open("r+b") as file:
         file.seek(offset)

@@ -180,7 +180,7 @@ def test_numpy_scalars_take_the_quick_way_once_met(tmp_path: Path, monkeypatch: 
     def slowly(*_: object) -> None:
         pytest.fail("the slow way was taken")
 
-    monkeypatch.setattr(writer, "_log_slowly", slowly)
+    monkeypatch.setattr(writer._slow, "log", slowly)
     step: Any = np.int64(5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -95,7 +95,7 @@ def test_an_extent_is_what_reading_gives(root: Path) -> None:
         if number % 97 == 0:
             extent = extent_of(open_journal(writer.folder.path))
             assert (extent.rows, extent.points) == (number + 1, 2 * number + 2)
-    offset, path = writer._offset, segments(writer.folder.path)[-1]
+    offset, path = writer.tail.offset, segments(writer.folder.path)[-1]
     writer.folder.close()
     with path.open("r+b") as file:
         file.seek(offset)
@@ -134,7 +134,7 @@ def test_a_whole_journal_verifies(root: Path, capsys: pytest.CaptureFixture[str]
     filled(root)
     crashed = filled(root, 10, end="")
     with segments(crashed.folder.path)[-1].open("r+b") as file:
-        file.seek(crashed._offset)
+        file.seek(crashed.tail.offset)
         file.write(fmt.ROW_LEAD.pack(72, 1) + b"\x07" * 40)
     # The lock of a writer of this process would be given up by looking at it from here.
     told = subprocess.run([sys.executable, "-m", "runstream.cli", "journal", "verify"], capture_output=True, text=True, timeout=60, check=False)

@@ -26,8 +26,7 @@ _log = logging.getLogger("runstream.agent")
 LOOP_S = 0.02  # How long the loop waits at least, unless answers come.
 LOOK_S = 0.05  # How often the folder is searched for new journals and for ends: what a short run, and every `finish`, waits for.
 SCAN_S = 0.25  # How often the writers' locks are tried and the machine's readings are looked after.
-# What is due so soon is done at once. Waking up is most of what an agent costs beside a rank that logs a little, since its caches are cold by then: one round does for several.
-EARLY_S = 0.01
+EARLY_S = 0.01  # What is due so soon is done at once, since waking up is most of what an agent costs beside ranks that log a little.
 
 
 class Agent:
@@ -56,25 +55,30 @@ class Agent:
             self.step(now)
             if now - self._busy_at > self._settings.agent_idle_timeout:
                 return
-            self._sender.poll(self._pause_s(time.monotonic()))
+            self._pause(time.monotonic())
 
-    def _pause_s(self, now: float) -> float:
-        """How long to wait for answers before the next round."""
-        return max(LOOP_S, min(self._look_again_at, self._scan_at, self._ship_at) - now)
+    def _pause(self, now: float) -> None:
+        """Waits until something is due, and takes in answers: as they come where somebody waits for them, else in one go afterwards."""
+        pause_s = max(LOOP_S, min(self._look_again_at, self._scan_at, self._ship_at) - now)
+        if any(hand.over or not hand.shipment.caught_up for hand in self._hands.values()):
+            self._sender.poll(pause_s)
+        else:
+            time.sleep(pause_s)
+            self._sender.poll(0.0)
 
     def step(self, now: float) -> None:
         """One round: look for journals, sample, ship, tell."""
         soon = now + EARLY_S
         if soon >= self._look_again_at:
-            self._look_again_at = now + LOOK_S
+            self._look_again_at = _next(now, LOOK_S)
             self._look()
         if soon >= self._scan_at:
-            self._scan_at = now + SCAN_S
+            self._scan_at = _next(now, SCAN_S)
             self._scan(now)
         if self._hands:
             self._busy_at = now
         if soon >= self._ship_at or any(hand.over for hand in self._hands.values()):
-            self._ship_at = now + self._settings.batch_interval
+            self._ship_at = _next(now, self._settings.batch_interval)
             for name, hand in list(self._hands.items()):
                 self._serve(name, hand, now)
         else:
@@ -146,3 +150,8 @@ class Agent:
                 break
         for hand in self._hands.values():
             hand.put_down(time.monotonic())
+
+
+def _next(now: float, interval_s: float) -> float:
+    """When something is due again that is done at `now`: at a multiple of its interval, so that things of several intervals meet in one round."""
+    return (int((now + EARLY_S) / interval_s) + 1) * interval_s if interval_s else now

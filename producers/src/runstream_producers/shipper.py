@@ -133,6 +133,11 @@ class Shipment:
         return {"set_aside": self.ack.points_aside} if self.ack.points_aside else {}
 
     @property
+    def caught_up(self) -> bool:
+        """Whether the last `step` found the journal's end, whatever has been answered for."""
+        return self._at_end
+
+    @property
     def drained(self) -> bool:
         """Whether the last `step` found the journal's end and everything before it has been answered for."""
         return self._at_end and not self._in_flight

@@ -12,8 +12,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runstream_producers.journal.values import number_of, shown
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _log = logging.getLogger("runstream")
 
@@ -35,9 +37,9 @@ class LateRow:
 
 
 class LateRows:
-    """Rows on their way through the thread; `write` gets each with what was read: numbers, or the exceptions that reading raised."""
+    """Rows on their way through the thread; `write` gets each with the values that were read, and by name why others could not be, which it has no more."""
 
-    def __init__(self, write: Callable[[LateRow, dict[str, Any]], None]) -> None:
+    def __init__(self, write: Callable[[LateRow, Mapping[str, str]], None]) -> None:
         self._write = write
         self._rows: deque[LateRow] = deque()
         self._more = threading.Semaphore(0)
@@ -90,11 +92,19 @@ class LateRows:
                 self.claim(row)
 
 
-def _read(row: LateRow) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _read(row: LateRow) -> dict[str, str]:
+    """Fills the places of a row; those that cannot be filled are taken out of it, by name why."""
+    refused: dict[str, str] = {}
     for name, read in row.readers.items():
+        found: Any = None
         try:
-            found[name] = read()
+            found = read()
+            number = number_of(found)
         except Exception as error:  # noqa: BLE001 - the library's, such as a buffer that was donated meanwhile
-            found[name] = error
-    return found
+            found, number = error, None
+        if number is None:
+            del row.values[name]
+            refused[name] = f"it could not be read from its device ({shown(found)})"
+        else:
+            row.values[name] = number
+    return refused

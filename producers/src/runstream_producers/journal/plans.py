@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from runstream_producers.journal import format as fmt
+from runstream_producers.journal import values as val
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +35,29 @@ class Scope:
         self.subject = subject
         self.next_step = 0
         self.plans: dict[tuple[str, ...], Plan] = {}
+
+
+class Scopes:
+    """The scopes of a journal; `plain` is the one without context and subject."""
+
+    __slots__ = ("_by_place", "plain")
+
+    def __init__(self) -> None:
+        self._by_place: dict[tuple[str, str], Scope] = {}
+        self.plain = self.of(None, "")
+
+    def of(self, context: Any, subject: Any) -> Scope:
+        """The scope of a context and subject, whatever they were given as; raises what turning them into text raises."""
+        place = (val.context_of(context), val.text_of(subject) if subject else "")
+        scope = self._by_place.get(place)
+        if scope is None:
+            scope = self._by_place[place] = Scope(*place)
+        return scope
+
+    def forget(self) -> None:
+        """Forgets all plans: a new segment begins without key sets."""
+        for scope in self._by_place.values():
+            scope.plans.clear()
 
 
 def make(key_set: int, keys: tuple[str, ...]) -> Plan:

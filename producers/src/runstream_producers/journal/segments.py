@@ -14,10 +14,12 @@ from pathlib import Path
 
 from runstream_producers.errors import JournalError
 from runstream_producers.journal import format as fmt
+from runstream_producers.journal.room import Space
 
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "lustre", "cifs", "smb3", "smbfs", "ceph", "fuse.sshfs", "gpfs", "beegfs", "afs", "9p", "fuse.glusterfs", "fuse.ceph"}
 )
+_MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 
 
 # Writers whose lock this very process holds: trying one of these would give it up.
@@ -39,15 +41,16 @@ def file_system_of(path: Path, mounts: str) -> str:
     return found
 
 
-def check_local(folder: Path) -> None:
-    """Raises JournalError where a folder is on a network file system, on which mapped files are neither safe nor fast."""
+def check_local(folder: Path) -> str:
+    """The type of the file system that holds a folder, empty where nothing tells; raises JournalError for a network's, on which mapped files are neither safe nor fast."""
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return  # Not Linux: nothing says what the folder is on.
+        return ""  # Not Linux.
     kind = file_system_of(folder.resolve(), mounts)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise JournalError(f"journals must be on node-local storage, but {folder} is on {kind}: set RUNSTREAM_JOURNAL_DIR to a local folder", str(folder))
+    return kind
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -89,7 +92,7 @@ class Folder:
             OSError: it cannot be made.
         """
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
-        check_local(base)
+        self._in_memory = check_local(base) in _MEMORY_FILE_SYSTEMS
         owner = base.stat().st_uid
         if owner != os.geteuid():
             raise JournalError(f"journals must be in a folder of this user (id {os.geteuid()}), but {base} belongs to user {owner}", str(base))
@@ -142,6 +145,11 @@ class Folder:
                     with contextlib.suppress(FileNotFoundError):
                         held += entry.stat().st_size
         return held
+
+    def space(self) -> Space:
+        """The file system of this folder as it is now; raises OSError where it does not answer."""
+        seen = os.statvfs(self.path)
+        return Space(seen.f_frsize * seen.f_blocks, seen.f_frsize * seen.f_bavail, self._in_memory)
 
     def named_segment(self, number: int) -> mmap.mmap | None:
         """A segment that has been named already, mapped; None where there is none."""

@@ -1,0 +1,114 @@
+"""The slow way of a log call: whatever `writer` cannot pack at once. Names, values, step and time are sorted out one by one, key sets are defined, and values on a device are handed over.
+
+What bad values, steps and times are is `values`' matter. Everything here runs inside of a call that `writer` has let in.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from typing import TYPE_CHECKING, Any
+
+from runstream_producers.journal import devices, plans
+from runstream_producers.journal import values as val
+from runstream_producers.journal.late import LateRow, LateRows
+from runstream_schemas.topics import MESSAGE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runstream_producers.journal.tail import Tail
+
+_now = clock.time
+
+# What a row may come to with its names: a frame cannot be cut below one row, and must fit a Kafka message with its own fields.
+ROW_BYTES_MAX = MESSAGE_BYTES_MAX - (64 << 10)
+
+
+class SlowWay:
+    """Writes rows to `tail` with plans of `scopes`; `late` are the rows that wait for a device, None as long as there were none.
+
+    `write_late` gets each of these once its values have been read, with why some could not be, in the thread that read them.
+    """
+
+    def __init__(self, tail: Tail, scopes: plans.Scopes, report: Callable[[str, str], None], write_late: Callable[[LateRow, Mapping[str, str]], None]) -> None:
+        self._tail = tail
+        self._scopes = scopes
+        self._report = report
+        self._write_late = write_late
+        self.late: LateRows | None = None
+
+    def log(self, data: Any, step: Any, time: Any, context: Any, subject: Any) -> None:
+        """Writes one row. Raises nothing but what `report` raises, and signal handlers."""
+        if self._tail.closed:
+            self._report("closed", "log was called after finish: nothing is recorded any more")
+            return
+        try:
+            flat, refused, readers = val.flatten(data, devices.reader_of)
+            scope = self._scopes.of(context, subject)
+        except Exception as error:
+            if val.from_signal(error):
+                raise
+            self._report("call", f"a call of log was not recorded: expected a mapping of names to numbers, got {val.told(data)} ({type(error).__name__})")
+            return
+        self.refuse(refused)
+        if not flat:
+            return
+        number = scope.next_step if step is None else val.step_of(step)
+        if number is None:
+            self._report("step", f"step must be an integer of at most 64 bits, got {val.shown(step)}: the row was kept under step {scope.next_step}")
+            step, number = None, scope.next_step
+        when = _now() if time is None else val.seconds_of(time)
+        if when is None:
+            self._report("time", f"time must be seconds since 1970 or a datetime, got {val.shown(time)}: the row was kept with the time of the call")
+            when = _now()
+        if readers:
+            self._put_late(LateRow(flat, readers, number, when, scope.context, scope.subject), scope, tuple(data))
+        else:
+            plan = self._plan(scope, tuple(flat), data)
+            if plan is None:
+                return
+            self._tail.add(plan, number, when, flat.values())
+        if step is None:
+            scope.next_step = number + 1
+
+    def refuse(self, refused: Mapping[str, str]) -> None:
+        """Counts and tells values that were not kept, by name why."""
+        for key, why in refused.items():
+            self._tail.drop("bad_value", 1)
+            self._report(f"value:{key}", f"value of {key!r} was not logged: {why}; the rest of the call was kept")
+
+    def _put_late(self, row: LateRow, scope: plans.Scope, keys: tuple[str, ...]) -> None:
+        """Hands a row over that takes waiting for a device; it gets its seq when it is written."""
+        plan = scope.plans.get(keys)
+        if plan is not None and plan[0]:
+            scope.plans[keys] = (False, *plan[1:])  # Or the next call would add up these values to see what they are, on their device.
+        if self.late is None:
+            self.late = LateRows(self._write_late)
+        if not self.late.put(row):
+            self._tail.drop_row("device_queue_full", len(row.values))
+            self._report("device_queue_full", "more rows wait to be read from a device than are kept: new ones are dropped and counted until there is room")
+
+    def _plan(self, scope: plans.Scope, keys: tuple[str, ...], data: Mapping[Any, Any]) -> plans.Plan | None:
+        """The plan of a key set, defined in this segment, with room for one of its rows; None where there is none to be had, and the row is dropped and counted."""
+        tail = self._tail
+        size = plans.row_bytes(len(keys))
+        plan = scope.plans.get(keys)
+        if plan is not None and tail.offset + size > tail.end:
+            plan = None  # A new segment begins without key sets.
+            if not tail.rotate(size):
+                tail.drop_row("journal_full", len(keys))
+                return None
+        if plan is None:
+            names = tail.names(scope, keys)
+            if size + len(names) > ROW_BYTES_MAX:
+                self._report(
+                    "too_large", f"a row of {len(keys)} values comes to {size + len(names)} bytes with its names, more than {ROW_BYTES_MAX}: it was dropped"
+                )
+                tail.drop_row("too_large", len(keys))
+                return None
+            plan = tail.define(names, keys, room_after=size)
+            if plan is None:
+                tail.drop_row("journal_full", len(keys))
+                return None
+        plan = scope.plans[keys] = plans.suited(plan, data)
+        return plan
