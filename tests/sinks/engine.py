@@ -42,12 +42,13 @@ class _Service:
 
 
 class Engine(_Service):
-    """A ClickHouse engine at `url`."""
+    """A ClickHouse engine at `url`, with a configuration file of ClickHouse if one is given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: Path | None = None) -> None:
         port = choose_port()
         self.url = f"http://{HOST}:{port}"
         argv = ["runstream_local.clickhouse", "--data", str(folder / "data"), "--port", str(port)]
+        argv += ["--config", str(config)] if config else []
         super().__init__(argv, folder / "clickhouse.log", lambda: is_serving(self.url))
 
 

@@ -111,6 +111,20 @@ def rule(rule_id: str, **changes: object) -> rec.Rule:
     return rec.Rule(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
 
 
+def silence(silence_id: str, **changes: object) -> rec.Silence:
+    """A version of a silence."""
+    fields: dict[str, object] = {
+        "silence_id": silence_id,
+        "version": 1,
+        "time_ms": STARTED_MS,
+        "author": "ada",
+        "comment": "known",
+        "starts_ms": STARTED_MS,
+        "ends_ms": STARTED_MS + 3_600_000,
+    }
+    return rec.Silence(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
+
+
 def alert(run_id: str, **changes: object) -> rec.Alert:
     """A transition of an alert: it fires."""
     fields: dict[str, object] = {

@@ -70,6 +70,58 @@ def test_tables_have_the_columns_that_are_written(server: Server) -> None:
         assert [column for (column,) in found] == list(table.columns), name
 
 
+def test_every_table_view_and_column_says_what_it_is(server: Server) -> None:
+    """People find their way with DESCRIBE and in the trees of their tools: names alone would not do."""
+    silent = "SELECT name FROM system.tables WHERE database = currentDatabase() AND comment = ''"
+    assert server.query(silent) == []
+    silent = "SELECT table, name FROM system.columns WHERE database = currentDatabase() AND comment = ''"
+    assert server.query(silent) == []
+    # A view says of a column what its table says.
+    differs = """
+        SELECT one.table, one.name FROM system.columns AS one INNER JOIN system.columns AS other ON one.name = other.name
+        WHERE one.database = currentDatabase() AND other.database = currentDatabase()
+        AND (one.table, other.table) IN (('metrics', 'metric_points'), ('events', 'events_log')) AND (one.comment != other.comment OR one.type != other.type)
+    """
+    assert server.query(differs) == []
+
+
+@pytest.mark.parametrize(
+    ("view", "tables"),
+    [
+        ("metrics", {"metric_points"}),
+        ("hardware", {"hardware_points"}),
+        ("writers", {"writer_states"}),
+        ("runs", {"run_changes", "writer_states"}),
+        ("account", {"writer_states", "metric_points", "hardware_points"}),
+        ("params", {"params_log"}),
+        ("params_history", {"params_log"}),
+        ("events", {"events_log"}),
+        ("alerts", {"alerts_log"}),
+        ("summaries", {"summary_series"}),
+    ],
+)
+def test_a_question_about_one_run_reads_that_run_alone(server: Server, view: str, tables: set[str]) -> None:
+    """The condition reaches the primary key of every table under the view: no answer about one run gets slower as others are recorded."""
+    run_id = new_run()
+    records: dict[Name, rec.Record] = {
+        "metric_points": examples.frame(examples.group(["loss"], 0, 1), run_id=run_id, writer=1),
+        "hardware_points": examples.frame(examples.group(["gpu"], 0, 1), run_id=run_id, writer=1),
+        "writer_states": examples.writer(run_id),
+        "run_changes": examples.run(run_id),
+        "params_log": examples.param(run_id, "lr", "float", "1.0"),
+        "events_log": examples.event(run_id),
+        "alerts_log": examples.alert(run_id),
+        "summary_series": examples.summary(run_id),
+    }
+    for table, record in records.items():
+        insert(server, table, record)
+    plan = "\n".join(line for (line,) in server.query(f"EXPLAIN indexes = 1 SELECT * FROM {view} WHERE run_id = {{run_id:UUID}}", {"run_id": new_run()}))
+    read = {part.partition(")")[0].partition(".")[2]: part for part in plan.split("ReadFromMergeTree (")[1:]}
+    assert set(read) - {"retention_log"} == tables
+    for table in tables:
+        assert "(run_id in [" in read[table], plan
+
+
 def test_an_old_database_is_brought_up_to_date_once(server: Server) -> None:
     """Migrating again does nothing, also after one was cut off before it was noted down."""
     assert migrations.migrate(server) == []

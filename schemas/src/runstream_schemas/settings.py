@@ -1,11 +1,13 @@
 """Every setting of Runstream in one place: name, type, default and one line of meaning.
 
 They come in one order: argument, environment (`RUNSTREAM_` and the name in capitals), file (`config.toml` in the home folder, or `RUNSTREAM_CONFIG`), the
-embedded stack that runs on the home folder (its `stack.json`), default. `load` builds the one frozen object that a process passes down.
+embedded stack that runs on the home folder (its `stack.json`), default. `load` builds the one frozen object that a process passes down. One setting may change meanwhile:
+where nothing names a Kafka it is the home folder's, wherever that listens.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fcntl
 import json
@@ -23,15 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "RUNSTREAM_"
+STACK = "stack"  # As Kafka's address: wherever the embedded stack of the home folder listens, which it may change with each start.
 _ENVIRONMENT = "environment"
 # May carry passwords and tokens: neither printed with the settings nor repeated in an error.
-_SECRET = frozenset({"kafka_options", "clickhouse_url", "webhook", "notify"})
+_SECRET = frozenset({"archive_url", "kafka_options", "clickhouse_url", "analyst_password", "webhook", "notify"})
 _ADDRESS = "an address that begins with http:// or https://"
 # What a setting with a pattern expects, in words: an expression would tell people little.
 _EXPECTED = {
     "topic_prefix": "1 to 80 letters, digits, dots, underscores and dashes",
     "clickhouse_url": _ADDRESS,
     "clickhouse_database": "a name of at most 63 letters, digits and underscores that begins with no digit",
+    "clickhouse_cluster": "the name of a cluster: 1 to 63 letters, digits, dots, underscores and dashes",
     "preemption_signals": "some of SIGUSR1 and SIGUSR2, separated by spaces",
     "webhook": _ADDRESS,
 }
@@ -59,7 +63,11 @@ class Settings(BaseModel):
 
     home: _Path = Field(default=Path("~/.runstream"), description="folder of the embedded stack and of config.toml")
     config: _Path | None = Field(default=None, description="settings file in TOML, instead of config.toml in the home folder")
-    kafka: str = Field(default="127.0.0.1:9092", description="Kafka bootstrap servers, host:port, separated by commas", min_length=3)
+    kafka: str = Field(
+        default="127.0.0.1:9092",
+        description="Kafka bootstrap servers, host:port, separated by commas; `stack` or unset: the embedded stack of the home folder, wherever it listens",
+        min_length=3,
+    )
     kafka_options: dict[str, str] = Field(
         default_factory=dict,
         description="librdkafka options passed through (SASL, TLS ...), as key=value separated by semicolons or as a JSON object",
@@ -79,11 +87,17 @@ class Settings(BaseModel):
         repr=False,
     )
     clickhouse_database: str = Field(default="runstream", description="database of the tables and views", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
-    journal_dir: _Path | None = Field(default=None, description="node-local folder of the journals; /var/tmp/runstream-UID unless set")
-    journal_bytes_max: int = Field(
-        default=4 << 30, description="bytes of journal one process may keep unshipped; rows past it are dropped and counted", ge=1 << 20
+    clickhouse_cluster: str | None = Field(
+        default=None, description="ClickHouse cluster that `runstream migrate` makes the tables for; one node unless set", pattern=r"^[A-Za-z0-9._-]{1,63}$"
     )
-    segment_bytes: int = Field(default=16 << 20, description="size of a journal segment", ge=1 << 16)
+    analyst_password: str | None = Field(default=None, description="password that `runstream migrate --analyst` gives its user", repr=False)
+    journal_dir: _Path | None = Field(default=None, description="node-local folder of the journals; /var/tmp/runstream-UID unless set")
+    journal_bytes_max: int | None = Field(
+        default=None,
+        description="bytes of journal one process may keep unshipped; rows past it are dropped and counted; 4 GiB unless set, 256 MiB in memory (tmpfs)",
+        ge=1 << 20,
+    )
+    segment_bytes: int = Field(default=16 << 20, description="size of a journal segment, 4 MiB at most in memory (tmpfs)", ge=1 << 16)
     batch_interval: float = Field(default=0.1, description="seconds the agent waits for more rows before it cuts a frame", ge=0.0, le=60.0)
     batch_size: int = Field(default=512 << 10, description="bytes of rows after which a frame is cut", ge=1024, le=4 << 20)
     linger_ms: int = Field(default=5, description="milliseconds librdkafka waits to fill a request", ge=0, le=60_000)
@@ -135,12 +149,22 @@ class Settings(BaseModel):
         default=60.0, description="seconds that a sink's offsets may stand still while records wait before its /healthz turns red", gt=0.0
     )
     log_format: Literal["text", "json"] = Field(default="text", description="form of a sink's log: text is one line with key=value, json one object a line")
+    archive_url: str | None = Field(
+        default=None, description="folder of the archive's Parquet files: a path, or any fsspec URL such as s3://bucket/folder", min_length=1, repr=False
+    )
+    archive_interval: float = Field(default=300.0, description="seconds after which the archive's worker writes what it has of a partition", gt=0.0)
+    archive_bytes: int = Field(default=64 << 20, description="bytes of records after which the archive's worker writes a file", ge=1)
     ready_file: _Path | None = Field(default=None, description="file in which a worker writes `ready` once it consumes")
 
     @property
     def home_dir(self) -> Path:
         """The home folder."""
         return self.home
+
+    @property
+    def kafka_is_stack(self) -> bool:
+        """Whether nothing names a Kafka, so that the embedded stack of the home folder is meant: `kafka` is where it listens or listened last, `refreshed` looks again."""
+        return "kafka" not in self.model_fields_set
 
 
 def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -154,7 +178,11 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
         if name not in Settings.model_fields:
             raise SettingsError(_unknown(name, places[name]))
     try:
-        return Settings.model_validate(values)
+        if values.get("kafka", STACK) != STACK:
+            return Settings.model_validate(values)
+        values.pop("kafka", None)
+        settings = Settings.model_validate(values)
+        return _at(settings, _kafka_of_stack(settings.home))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -164,6 +192,18 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
         got = "" if name in _SECRET else f", got {first['input']!r}"
         # The sentence says it all; the cause would show people the insides of a library, and a secret's value.
         raise SettingsError(f"{shown} ({meaning}) does not fit: {wrong}{got}") from None
+
+
+def refreshed(settings: Settings) -> Settings:
+    """The settings as they are now, where the embedded stack of the home folder may have come, or gone to another port; the same object where it has not."""
+    if not settings.kafka_is_stack or (kafka := _kafka_of_stack(settings.home)) == settings.kafka:
+        return settings
+    return _at(settings, kafka)
+
+
+def _at(settings: Settings, kafka: str) -> Settings:
+    """The settings with an address of Kafka that nobody named."""
+    return Settings.model_construct(_fields_set=settings.model_fields_set - {"kafka"}, **(dict(settings) | {"kafka": kafka}))
 
 
 def origin_of(name: str, environ: Mapping[str, str] | None = None) -> str:
@@ -187,18 +227,22 @@ def _gathered(arguments: Mapping[str, object] | None, environ: Mapping[str, str]
     home = _home({**from_file, **named})
     values: dict[str, object] = {}
     places: dict[str, str] = {}
-    for source, place in ((_stack(home), f"{home / 'stack.json'}"), (from_file, f"{path}"), (from_environment, _ENVIRONMENT), (given, "argument")):
+    # Its Kafka is none that somebody named, and `load` looks for it.
+    stack = {name: value for name, value in _stack(home).items() if name != "kafka"}
+    for source, place in ((stack, f"{home / 'stack.json'}"), (from_file, f"{path}"), (from_environment, _ENVIRONMENT), (given, "argument")):
         values |= source
         places |= dict.fromkeys(source, place)
     return values, places, path
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The variables that give a child process these settings, whatever files it finds; what is None is left out."""
+    """The variables that give a child process these settings, whatever files it finds; what is None is left out. Where Kafka is the stack's, the child looks for it itself."""
     out: dict[str, str] = {}
     for name in Settings.model_fields:
         value: object = getattr(settings, name)
-        if name == "kafka_options":
+        if name == "kafka" and settings.kafka_is_stack:
+            out[PREFIX + name.upper()] = STACK
+        elif name == "kafka_options":
             if settings.kafka_options:
                 out[PREFIX + name.upper()] = json.dumps(settings.kafka_options)
         elif value is not None:
@@ -270,6 +314,16 @@ def _stack(home: Path) -> dict[str, object]:
         return dict(stack["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _kafka_of_stack(home: Path) -> str:
+    """Where the Kafka of the home folder's embedded stack is: where it listens, else where it did the first time (`ports.json`), which it takes again if it can."""
+    listens = _stack(home).get("kafka")
+    if isinstance(listens, str):
+        return listens
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+        return f"127.0.0.1:{int(json.loads((home / 'ports.json').read_text(encoding='utf-8'))['kafka'][0])}"
+    return Settings.model_fields["kafka"].default
 
 
 def _is_supervised(home: Path) -> bool:

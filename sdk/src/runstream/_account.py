@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 SET_ASIDE = "set_aside"  # The reason under which points are dropped that Kafka refused: they were logged, and never ship.
 
+# Of a process that started before the horizon, retention may have taken points, or rows of any kind.
 _WRITERS = """
-SELECT writer, kind, rank, node, attempt, state, exit_reason, rows_logged, rows_shipped, points_logged, points_shipped, points_dropped
+WITH
+    (SELECT max(horizon) FROM retention WHERE name = 'metrics') AS metrics_horizon,
+    (SELECT max(horizon) FROM retention WHERE name = 'hardware') AS hardware_horizon,
+    (SELECT max(horizon) FROM retention WHERE name IN ('metrics', 'hardware', 'events', 'params')) AS rows_horizon
+SELECT writer, kind, rank, node, attempt, state, exit_reason, rows_logged, rows_shipped, points_logged, points_shipped, points_dropped,
+    ifNull(toDateTime(started) < if(kind = 'hardware', hardware_horizon, metrics_horizon), 0) AS points_old, ifNull(toDateTime(started) < rows_horizon, 0) AS rows_old
 FROM writers WHERE run_id = {run:UUID} ORDER BY kind DESC, rank, started, writer
 """
 _STORED = """
@@ -50,7 +56,8 @@ _JSON = {"output_format_json_quote_64bit_integers": "0"}
 
 @dataclass(frozen=True, slots=True)
 class WriterAccount:
-    """One writer's counts. `points_dropped` is by reason; `rules_max` is how many of its rows may be rules, which ranks share and the store keeps once."""
+    """One writer's counts. `points_dropped` is by reason; `rules_max` is how many of its rows may be rules, which ranks share and the store keeps once; what is
+    retired was shipped and taken by retention."""
 
     writer: int
     kind: str
@@ -64,6 +71,8 @@ class WriterAccount:
     points_stored: int
     points_dropped: Mapping[str, int]
     rules_max: int = 0
+    points_retired: int = 0
+    rows_retired: int = 0
 
     @property
     def troubles(self) -> list[str]:
@@ -77,13 +86,13 @@ class WriterAccount:
         rest = self.points_logged - self.points_shipped - aside
         if rest:
             found.append(f"{rest} points logged and not shipped" if rest > 0 else f"{-rest} more points shipped than logged")
-        rest = self.points_shipped - self.points_stored
+        rest = self.points_shipped - self.points_stored - self.points_retired
         if rest:
             found.append(f"{rest} points shipped and not stored" if rest > 0 else f"{-rest} more points stored than shipped")
         rest = self.rows_logged - self.rows_shipped
         if rest and not found:
             found.append(f"{rest} rows logged and not shipped" if rest > 0 else f"{-rest} more rows shipped than logged")
-        rest = self.rows_shipped - self.rows_stored
+        rest = self.rows_shipped - self.rows_stored - self.rows_retired
         if not found and not 0 <= rest <= self.rules_max:
             found.append(f"{rest} rows shipped and not stored" if rest > 0 else f"{-rest} more rows stored than shipped")
         if found and self.state == "running":
@@ -92,7 +101,8 @@ class WriterAccount:
 
     def to_json(self) -> dict[str, Any]:
         """The account as JSON has it."""
-        counts = {name: getattr(self, name) for name in ("rows_logged", "rows_shipped", "rows_stored", "points_logged", "points_shipped", "points_stored")}
+        names = ("rows_logged", "rows_shipped", "rows_stored", "rows_retired", "points_logged", "points_shipped", "points_stored", "points_retired")
+        counts = {name: getattr(self, name) for name in names}
         who = {"writer": self.writer, "kind": self.kind, "rank": self.rank, "state": self.state}
         return who | counts | {"points_dropped": dict(self.points_dropped), "balanced": not self.troubles, "troubles": self.troubles}
 
@@ -131,6 +141,7 @@ class Store:
         found: list[WriterAccount] = []
         for row in self._rows(_WRITERS, run=run_id):
             rows, points = stored.pop(int(row["writer"]), (0, 0))
+            rows_shipped, points_shipped = int(row["rows_shipped"]), int(row["points_shipped"])
             found.append(
                 WriterAccount(
                     writer=int(row["writer"]),
@@ -138,13 +149,15 @@ class Store:
                     rank=int(row["rank"]),
                     state=row["state"],
                     rows_logged=int(row["rows_logged"]),
-                    rows_shipped=int(row["rows_shipped"]),
+                    rows_shipped=rows_shipped,
                     rows_stored=rows,
                     points_logged=int(row["points_logged"]),
-                    points_shipped=int(row["points_shipped"]),
+                    points_shipped=points_shipped,
                     points_stored=points,
                     points_dropped={reason: int(count) for reason, count in row["points_dropped"].items()},
                     rules_max=rules,
+                    points_retired=max(0, points_shipped - points) if row["points_old"] else 0,
+                    rows_retired=max(0, rows_shipped - rows) if row["rows_old"] else 0,
                 )
             )
         found += [WriterAccount(writer, "", 0, "", 0, 0, rows, 0, 0, points, {}) for writer, (rows, points) in sorted(stored.items())]

@@ -24,6 +24,7 @@ _WRITERS = """
 SELECT writer, kind, rank, state, rows_logged, points_logged, points_dropped, rows_shipped, points_shipped
 FROM writers WHERE run_id = {run_id:UUID} ORDER BY kind, rank, writer
 """
+_RETIRED = "SELECT writer, points_retired FROM account WHERE run_id = {run_id:UUID} AND points_retired > 0"
 # Rows before FINAL count every repeat that is not merged away yet; how many those are depends on what ClickHouse has merged so far.
 _STORED = """
 SELECT writer, sum(points), sum(before)
@@ -39,7 +40,7 @@ GROUP BY writer
 
 @dataclass(frozen=True, slots=True)
 class WriterAccount:
-    """One writer's account in points. `rows_before_final` counts stored repeats as well."""
+    """One writer's account in points. `rows_before_final` counts stored repeats as well; `points_retired` is what retention took."""
 
     writer: int
     kind: str
@@ -52,11 +53,12 @@ class WriterAccount:
     points_stored: int
     rows_before_final: int
     points_dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    points_retired: int = 0
 
     @property
     def balanced(self) -> bool:
-        """Whether every point that a log call accepted was shipped and is stored, once."""
-        return self.points_logged == self.points_shipped == self.points_stored
+        """Whether every point that a log call accepted was shipped and is stored, once, or was retired."""
+        return self.points_logged == self.points_shipped == self.points_stored + self.points_retired
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,14 @@ def read_account(server: Querying, run_id: str) -> Account:
         for writer, points, before in server.query(_STORED, {"table": table, "run_id": run_id}):
             known = stored.get(writer, (0, 0))
             stored[writer] = (known[0] + points, known[1] + before)
+    retired: dict[int, int] = dict(server.query(_RETIRED, {"run_id": run_id}))
     found: list[WriterAccount] = []
     for writer, kind, rank, state, rows_logged, points_logged, dropped, rows_shipped, points_shipped in server.query(_WRITERS, {"run_id": run_id}):
         points, before = stored.pop(writer, (0, 0))
-        found.append(WriterAccount(writer, kind, rank, state, rows_logged, points_logged, rows_shipped, points_shipped, points, before, dropped))
+        account = WriterAccount(
+            writer, kind, rank, state, rows_logged, points_logged, rows_shipped, points_shipped, points, before, dropped, retired.get(writer, 0)
+        )
+        found.append(account)
     # Points whose writer never told its state: an account that does not balance.
     found += [WriterAccount(writer, "", 0, "", 0, 0, 0, 0, points, before) for writer, (points, before) in sorted(stored.items())]
     return Account(run_id, tuple(found))

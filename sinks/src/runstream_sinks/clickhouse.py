@@ -33,7 +33,13 @@ _INSERT_SETTINGS = {
     "optimize_on_insert": 0,
     # Hostile starts may spread one chunk over every month that `bounds` allows.
     "max_partitions_per_insert_block": STARTED_PARTITIONS,
+    # On a cluster rows count as held once a majority of the replicas of their shard has them; one node takes no notice of these.
+    "distributed_foreground_insert": 1,
+    "insert_quorum": "auto",
+    "insert_quorum_timeout": INSERT_TIMEOUT_S * 1000 * 4 // 5,
 }
+# A statement for a whole cluster is answered before the connection gives up.
+_COMMAND_SETTINGS = {"distributed_ddl_task_timeout": INSERT_TIMEOUT_S * 4 // 5}
 
 
 class Server:
@@ -61,7 +67,7 @@ class Server:
     def command(self, statement: str, parameters: Mapping[str, object] | None = None) -> None:
         """Runs a statement without an answer, its `{name:Type}` places filled from `parameters`; raises as `insert` does."""
         try:
-            self._connected().command(statement, parameters=dict(parameters or {}))
+            self._connected().command(statement, parameters=dict(parameters or {}), settings=_COMMAND_SETTINGS)
         except (ClickHouseError, HTTPError, OSError) as error:
             raise self._failed(error, "statement", speak=True) from error
 

@@ -36,6 +36,17 @@ class Cluster:
     database: str
 
 
+def literal(text: str) -> str:
+    """The text as SQL has it in quotes."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def rows_table(name: str, cluster: Cluster | None) -> str:
+    """Where the rows of a table lie, for an ALTER: the table itself, or the shards' own tables on all nodes of a cluster."""
+    return name if cluster is None else f"{name}{LOCAL} ON CLUSTER `{cluster.name}`"
+
+
 def expand(statements: Iterable[str]) -> list[str]:
     """The statements with `TABLE.*` in the columns of views replaced by the columns of that table: names, types and comments. Tables come before their views."""
     columns: dict[str, str] = {}

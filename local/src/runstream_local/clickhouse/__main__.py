@@ -15,9 +15,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m runstream_local.clickhouse", description="Serve the ClickHouse engine on loopback.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the engine's data")
     parser.add_argument("--port", type=int, required=True, help="port of the HTTP interface")
+    parser.add_argument("--config", type=Path, help="configuration file of ClickHouse, such as one that describes a cluster")
     arguments = parser.parse_args()
     try:
-        return serve(arguments.data.absolute(), arguments.port)
+        return serve(arguments.data.absolute(), arguments.port, arguments.config and arguments.config.absolute())
     except (OSError, QueryError) as error:
         sys.stderr.write(f"cannot serve {arguments.data} on port {arguments.port}: {error}\n")
         return 2

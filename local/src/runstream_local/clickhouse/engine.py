@@ -77,13 +77,15 @@ def _quote_identifier(text: str) -> str:
 class Engine:
     """The engine on one data folder. There can be one a process, and one a folder; thread-safe."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, config: Path | None = None) -> None:
         """Opens the folder, created where missing; blocks for up to a second, longer after a hard kill of a large store.
+
+        `config` is a configuration file of ClickHouse, such as one that describes a cluster. The engine takes what does not need a server of its own.
 
         Raises:
             QueryError: the folder cannot be opened, for one because another process has it open.
         """
-        self._data = data
+        self._address = f"{data}?config-file={config}" if config else f"{data}"
         data.mkdir(parents=True, exist_ok=True)
         # A statement may use half of the machine; the other half is training's.
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -101,7 +103,7 @@ class Engine:
         import chdb
 
         try:
-            return cast("_Connection", chdb.connect(str(self._data)))  # pyright: ignore[reportUnknownMemberType]  # chdb leaves it untyped
+            return cast("_Connection", chdb.connect(self._address))  # pyright: ignore[reportUnknownMemberType]  # chdb leaves it untyped
         except RuntimeError as error:
             raise QueryError.from_engine(str(error)) from error
 

@@ -278,12 +278,12 @@ def _summary(outcome: Outcome) -> dict[str, str]:
     return {"X-ClickHouse-Summary": json.dumps({name: str(number) for name, number in numbers.items()}, separators=(",", ":"))}
 
 
-def serve(data: Path, port: int) -> int:
+def serve(data: Path, port: int, config: Path | None = None) -> int:
     """Opens the engine on `data`, serves it on loopback until SIGTERM or SIGINT, then finishes what runs (5 s at most) and closes it."""
     scratch = data / "tmp" / "http"
     shutil.rmtree(scratch, ignore_errors=True)  # what a hard kill left
     scratch.mkdir(parents=True)
-    engine = Engine(data)
+    engine = Engine(data, config)
     server = _Server(port, engine, scratch)
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -3,7 +3,8 @@
 runstream account 0193a1f0              a run's id, or enough of its beginning
 runstream account digits/baseline       the newest run of that project and name
 
-The exit code is 0 where everything balances: logged = shipped = stored, to the last point. It is 1 where it does not, or not yet, and the command says where.
+The exit code is 0 where everything balances: logged = shipped = stored (or retired, as `runstream migrate --retain` asked for), to the last point. It is 1 where it
+does not, or not yet, and the command says where.
 """
 
 from __future__ import annotations
@@ -129,6 +130,8 @@ def _print(title: str, writers: Sequence[WriterAccount], here: Sequence[dict[str
         who = f"{one.kind or 'writer'} of rank {one.rank} (writer {one.writer})"
         for reason, count in sorted(one.points_dropped.items()):
             sys.stdout.write(f"{who} dropped {count:,} points: {reason}\n")
+        if one.points_retired or one.rows_retired:
+            sys.stdout.write(f"{who} had {one.points_retired:,} points and {one.rows_retired:,} rows retired, since they were kept as long as asked for\n")
         for trouble in one.troubles:
             sys.stdout.write(f"{who} does not balance: {trouble}\n")
     for one in here:
