@@ -80,6 +80,7 @@ _ADVICE: dict[Kind, str] = {
     "topic": "a topic is missing: `python -m runstream_producers.topics apply` creates them",
 }
 _SAID_AGAIN_S = 300.0  # How often the same trouble is logged.
+_PAUSE_S = 0.002  # Before answers are looked for again the first time; twice as long each time after.
 
 
 def kind_of(error: KafkaError) -> Kind:
@@ -162,9 +163,18 @@ class Sender:
         return True
 
     def poll(self, timeout_s: float) -> int:
-        """Serves answers for at most `timeout_s`; returns how many came."""
+        """Serves answers for at most `timeout_s`; returns how many came, as soon as some have."""
+        deadline = time.monotonic() + timeout_s
+        pause_s = _PAUSE_S
+        # librdkafka waits by the wall clock: were that set back by an hour meanwhile, it would wait for an hour. So it is only asked, and the waiting is done here.
+        while not (count := self._serve()) and (left_s := deadline - time.monotonic()) > 0:
+            time.sleep(min(left_s, pause_s) if self.waiting() else left_s)
+            pause_s *= 2
+        return count
+
+    def _serve(self) -> int:
         try:
-            return int(self._producer.poll(timeout_s))
+            return int(self._producer.poll(0.0))
         except KafkaException as problem:
             self._note(problem.args[0])  # A fatal error: confluent-kafka raises it where answers are served, and gives all others to `error_cb`.
             return 1
@@ -175,11 +185,10 @@ class Sender:
 
     def flush(self, timeout_s: float) -> int:
         """Waits for answers; returns how many are still missing."""
-        try:
-            return int(self._producer.flush(timeout_s))
-        except KafkaException as problem:
-            self._note(problem.args[0])
-            return self.waiting()
+        deadline = time.monotonic() + timeout_s
+        while self.waiting() and not self.broken and (left_s := deadline - time.monotonic()) > 0:
+            self.poll(left_s)
+        return self.waiting()
 
     def _note(self, error: KafkaError, topic: str = "") -> None:
         """Takes in an error of the connection or of a delivery; each is logged once in a while, not at each of its thousand repetitions."""

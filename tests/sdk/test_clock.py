@@ -1,0 +1,59 @@
+"""The wall clock is set while a run goes on: durations do not follow it, and everything arrives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runstream_schemas import records as rec
+from runstream_schemas.records import MetricFrame
+from tests.clock import Clock
+from tests.producers.cluster import Place
+from tests.producers.ledger import check_account, ledger_of
+from tests.sdk.rank import expected
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.stack
+
+HOUR_S = 3600
+ROWS = 300
+# Logs, is idle until it may go on, and logs again.
+SCRIPT = """
+import pathlib, sys, time, runstream
+from tests.sdk.rank import row
+run = runstream.init("tests")
+for number in range({rows}):
+    run.log(row(number), step=number)
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.05)
+for number in range({rows}, 2 * {rows}):
+    run.log(row(number), step=number)
+print(run.finish(20))
+"""
+
+
+@pytest.mark.parametrize("ahead_s", [-HOUR_S, 3 * HOUR_S], ids=["back", "ahead"])
+def test_the_clock_is_set_in_the_middle_of_a_run(place: Place, tmp_path: Path, ahead_s: int) -> None:
+    """An hour back and three ahead: what is logged then arrives as ever, heartbeats go on and the newest holds, the run ends as finished and its agent by itself."""
+    clock = Clock(tmp_path)
+    go_on = tmp_path / "go"
+    environ = place.environ | clock.environ | {"RUNSTREAM_HEARTBEAT_INTERVAL": "3"}
+    argv = [sys.executable, "-c", SCRIPT.format(rows=ROWS), str(go_on)]
+    with subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True) as rank:
+        wait_for(lambda: sum(frame.points for frame in place.read("metric", MetricFrame)) == 3 * ROWS, 20, place.log)
+        clock.set(ahead_s)
+        # By then the agent waits for nothing but the time, in C code of librdkafka's as well.
+        time.sleep(0.3)
+        go_on.touch()
+        out, _ = rank.communicate(timeout=60)
+    assert "shipped=True" in out, out + place.log()
+    frames = place.read("metric", MetricFrame)
+    check_account(frames, until=2 * ROWS + 1)
+    assert ledger_of(frames) == expected(2 * ROWS, first_seq=1)
+    states = place.read("writer", rec.Writer)
+    assert [one.version for one in states] == sorted({one.version for one in states})
+    assert (states[-1].state, states[-1].points_shipped) == ("finished", 6 * ROWS)
