@@ -16,7 +16,7 @@ import runstream
 from runstream_producers.agent import LOCK_NAME
 from runstream_schemas.records import MetricFrame
 from tests.producers.cluster import Place, lock_holder
-from tests.producers.ledger import ledger_of
+from tests.producers.ledger import check_account, ledger_of
 from tests.sdk.rank import expected
 from tests.sdk.test_shipping import returned, start_rank
 from tests.told import make
@@ -118,8 +118,10 @@ def test_what_a_killed_container_left_is_shipped(place: Place, tmp_path: Path, s
     states = place.last_states()
     assert sorted(one.state for one in states.values()) == ["crashed", "finished"][: len(states)]
     [crashed] = (writer for writer, one in states.items() if one.state == "crashed")
-    ledger = ledger_of(place.read("metric", MetricFrame), crashed)
-    assert rows <= len(ledger) <= rows + 1
+    frames = [frame for frame in place.read("metric", MetricFrame) if frame.writer == crashed]
+    check_account(frames, until=states[crashed].next_seq)
+    ledger = ledger_of(frames)
+    assert rows <= len(ledger) <= rows + 1, states[crashed]
     assert ledger == expected(len(ledger), first_seq=1)
     assert states[crashed].rows_logged == states[crashed].rows_shipped == len(ledger) + 1
 
