@@ -16,7 +16,6 @@ from runstream_producers.topics import ensure_topics
 from runstream_schemas import catalogue as cat
 from runstream_schemas import topics, wire
 from runstream_schemas.records import Schema
-from runstream_sinks.account import account
 from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.migrations import migrate
 from tests.sinks import examples
@@ -127,27 +126,6 @@ def test_poison_is_set_aside_and_the_pipeline_goes_on(pipe: Pipe) -> None:
     # The place is that of the record: its neighbours in the partition are the good frames.
     [(offset,)] = pipe.query("SELECT offset FROM dead_letters WHERE hex(value) = {value:String}", value=poison[1])
     assert offset == 2
-
-
-def test_a_kill_between_insert_and_commit_doubles_nothing(pipe: Pipe) -> None:
-    """The rows were stored, the offsets were not: the next worker inserts them again, and the views still show each point once."""
-    run_id = new_run()
-    frames = frames_of(run_id)
-    pipe.query("SYSTEM STOP MERGES metric_points")  # A merge would collapse the repeats before they can be counted.
-    pipe.send_frames(*frames)
-    dying = pipe.start(ready=False, module="tests.sinks.dies_at_commit")
-    assert dying.wait(timeout=60) == -9, pipe.log()
-    assert pipe.committed("metric", PARTITIONS) == 0
-    stored = pipe.count("metric_points")
-    assert stored > 0
-    successor = pipe.start()
-    wait_for(lambda: pipe.committed("metric", PARTITIONS) == len(frames), "everything to be read again")
-    assert pipe.end(successor)[0] == 0
-    assert stored_points(pipe, run_id) == sorted(examples.points_of(frames))
-    # The repeats did happen: there are more rows than points.
-    found = account(pipe.settings.clickhouse_url, pipe.settings.clickhouse_database, run_id)
-    assert found.points_stored == 120
-    assert found.repeats > 0
 
 
 def test_a_record_of_a_newer_schema_waits_for_the_schema_topic(pipe: Pipe) -> None:

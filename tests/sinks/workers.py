@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WAIT_S = 40.0
 PARTITIONS = 2
+# For workers that will die without a word: their partitions move on soon.
+SHORT_SESSION = {"RUNSTREAM_KAFKA_OPTIONS": "session.timeout.ms=1500;heartbeat.interval.ms=400"}
 Sent = tuple[topics.Name, bytes, Record | bytes]  # topic, key, value
 
 
