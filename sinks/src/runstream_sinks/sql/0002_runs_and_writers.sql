@@ -56,9 +56,9 @@ CREATE OR REPLACE VIEW writers
     writer_states.*,
     points_dropped_total UInt64 COMMENT 'metric values given up, whatever the reason'
 )
-COMMENT 'each process start that logged: where it ran, how it is or ended, and what it says it logged'
 AS SELECT *, arraySum(mapValues(points_dropped)) AS points_dropped_total
-FROM writer_states FINAL;
+FROM writer_states FINAL
+COMMENT 'each process start that logged: where it ran, how it is or ended, and what it says it logged';
 
 -- A writer does not count for the run's state once another process of its rank began after its last sign of life: a later attempt took its place.
 -- What is said and what was written are put together by GROUP BY and not by a join, so that a question about one run reads that run alone.
@@ -83,7 +83,6 @@ CREATE OR REPLACE VIEW runs
     points UInt64 COMMENT 'metric values that its processes say they logged',
     points_logged UInt64 COMMENT 'the same as points'
 )
-COMMENT 'one row a run: what people say of it, and how it is'
 AS
 WITH
     said AS
@@ -165,4 +164,5 @@ SELECT
     points AS points_logged
 FROM sides
 WHERE run_id != toUUID('00000000-0000-0000-0000-000000000000')
-GROUP BY run_id;
+GROUP BY run_id
+COMMENT 'one row a run: what people say of it, and how it is';

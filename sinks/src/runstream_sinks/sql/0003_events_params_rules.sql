@@ -22,8 +22,8 @@ CREATE OR REPLACE VIEW events
 (
     events_log.*
 )
-COMMENT 'what happened, each event once'
-AS SELECT * FROM events_log FINAL;
+AS SELECT * FROM events_log FINAL
+COMMENT 'what happened, each event once';
 
 CREATE TABLE IF NOT EXISTS params_log
 (
@@ -50,19 +50,19 @@ CREATE OR REPLACE VIEW params_history
 (
     params_log.*
 )
-COMMENT 'every value that every param had'
-AS SELECT * FROM params_log FINAL;
+AS SELECT * FROM params_log FINAL
+COMMENT 'every value that every param had';
 
 CREATE OR REPLACE VIEW params
 (
     params_log.*
 )
-COMMENT 'params: the newest value of each key, by rank and context'
 AS
 SELECT *
 FROM params_log FINAL
 ORDER BY run_id, key, context, rank, time DESC, seq DESC, writer DESC
-LIMIT 1 BY run_id, key, context, rank;
+LIMIT 1 BY run_id, key, context, rank
+COMMENT 'params: the newest value of each key, by rank and context';
 
 CREATE TABLE IF NOT EXISTS rules_log
 (
@@ -107,12 +107,12 @@ CREATE OR REPLACE VIEW rules
 (
     rules_log.*
 )
-COMMENT 'alert rules: the newest version of each; a withdrawn one says deleted'
 AS
 SELECT *
 FROM rules_log FINAL
 ORDER BY rule_id, version DESC, writer
-LIMIT 1 BY rule_id;
+LIMIT 1 BY rule_id
+COMMENT 'alert rules: the newest version of each; a withdrawn one says deleted';
 
 CREATE TABLE IF NOT EXISTS silences_log
 (
@@ -139,9 +139,9 @@ CREATE OR REPLACE VIEW silences
 (
     silences_log.*
 )
-COMMENT 'silences and acknowledgements of alerts: the newest version of each'
 AS
 SELECT *
 FROM silences_log FINAL
 ORDER BY silence_id, version DESC
-LIMIT 1 BY silence_id;
+LIMIT 1 BY silence_id
+COMMENT 'silences and acknowledgements of alerts: the newest version of each';

@@ -74,7 +74,6 @@ CREATE OR REPLACE VIEW alerts
     resolved_latency_ms Nullable(Int64) COMMENT 'from the log call to the decision that it resolves',
     open_ms Nullable(Int64) COMMENT 'how long it fired, by producer time'
 )
-COMMENT 'alerts: one row an episode, with when it fired and when it resolved'
 AS
 SELECT
     run_id,
@@ -112,7 +111,8 @@ SELECT
     dateDiff('millisecond', resolved, resolved_decided) AS resolved_latency_ms,
     dateDiff('millisecond', fired, resolved) AS open_ms
 FROM alerts_log FINAL
-GROUP BY run_id, alert_id;
+GROUP BY run_id, alert_id
+COMMENT 'alerts: one row an episode, with when it fired and when it resolved';
 
 CREATE TABLE IF NOT EXISTS summary_series
 (
@@ -152,7 +152,7 @@ CREATE OR REPLACE VIEW summaries
     summary_series.*,
     stddev Float64 COMMENT 'standard deviation of the finite values; NaN without one'
 )
-COMMENT 'per series and process: count, least, greatest, mean, first and last value, kept up to date while it runs'
 AS
 SELECT *, if(count > non_finite, sqrt(m2 / (count - non_finite)), nan) AS stddev
-FROM summary_series FINAL;
+FROM summary_series FINAL
+COMMENT 'per series and process: count, least, greatest, mean, first and last value, kept up to date while it runs';

@@ -23,5 +23,5 @@ CREATE OR REPLACE VIEW dead_letters
 (
     dead_letters_log.*
 )
-COMMENT 'records that could not be stored, each once: raw bytes, place and reason'
-AS SELECT * FROM dead_letters_log FINAL;
+AS SELECT * FROM dead_letters_log FINAL
+COMMENT 'records that could not be stored, each once: raw bytes, place and reason';

@@ -17,7 +17,6 @@ CREATE OR REPLACE VIEW retention
     since DateTime64(3, 'UTC') COMMENT 'from when on that holds',
     horizon DateTime64(3, 'UTC') COMMENT 'rows of processes that started before it, or that were received before it, may have been retired; 1970 if none were'
 )
-COMMENT 'how long rows are kept; a view that is not here is kept for ever'
 AS
 SELECT
     name,
@@ -29,7 +28,8 @@ FROM
     SELECT name, since, days, leadInFrame(since, 1, now64(3, 'UTC')) OVER (PARTITION BY name ORDER BY since ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS until
     FROM retention_log FINAL
 ) AS kept
-GROUP BY name;
+GROUP BY name
+COMMENT 'how long rows are kept; a view that is not here is kept for ever';
 
 -- The account of each writer: what it logged has been shipped and is stored or retired, to the last point; what it dropped was never accepted and is shown by reason.
 CREATE OR REPLACE VIEW account
@@ -49,7 +49,6 @@ CREATE OR REPLACE VIEW account
     points_retired UInt64 COMMENT 'metric values that retention took: those shipped and not stored of a process that started before the horizon',
     balanced Bool COMMENT 'logged = shipped = stored + retired; while a run goes on it may be a heartbeat behind'
 )
-COMMENT 'does everything add up? one row a process start'
 AS
 WITH
     (SELECT max(horizon) FROM retention WHERE name = 'metrics') AS metrics_horizon,
@@ -80,4 +79,5 @@ LEFT JOIN
         SELECT run_id, writer, count() AS points FROM hardware GROUP BY run_id, writer
     )
     GROUP BY run_id, writer
-) AS stored ON writers.run_id = stored.run_id AND writers.writer = stored.writer;
+) AS stored ON writers.run_id = stored.run_id AND writers.writer = stored.writer
+COMMENT 'does everything add up? one row a process start';
