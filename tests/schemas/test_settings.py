@@ -267,7 +267,7 @@ def test_every_setting_has_a_meaning() -> None:
         assert "\n" not in setting.description
 
 
-@pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if any(hasattr(one, "pattern") for one in field.metadata)])
+@pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if field.pattern is not None])
 def test_a_pattern_is_said_in_words(tmp_path: Path, name: str) -> None:
     """What does not match a pattern is told what was expected in words, without the expression, and without a library's traceback behind it."""
     with pytest.raises(SettingsError) as caught:

@@ -16,10 +16,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
 from runstream_schemas.errors import SchemasError
+from runstream_schemas.fields import AfterValidator, Field, FieldError, Model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,10 +54,8 @@ def _absolute(path: Path) -> Path:
 _Path = Annotated[Path, AfterValidator(_absolute)]
 
 
-class Settings(BaseModel):
+class Settings(Model):
     """The settings of one process; build it with `load`. Its paths are absolute."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     home: _Path = Field(default=Path("~/.runstream"), description="folder of the embedded stack and of config.toml")
     config: _Path | None = Field(default=None, description="settings file in TOML, instead of config.toml in the home folder")
@@ -183,14 +179,13 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
         values.pop("kafka", None)
         settings = Settings.model_validate(values)
         return _at(settings, _kafka_of_stack(settings.home))
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
+    except FieldError as error:
+        name = error.name
         shown = _name_at(name, places.get(name, "default"))
         meaning = Settings.model_fields[name].description
-        wrong = f"expected {_EXPECTED[name]}" if first["type"] == "string_pattern_mismatch" else first["msg"]
-        got = "" if name in _SECRET else f", got {first['input']!r}"
-        # The sentence says it all; the cause would show people the insides of a library, and a secret's value.
+        wrong = f"expected {_EXPECTED[name]}" if error.by_pattern else error.why
+        got = "" if name in _SECRET else f", got {error.value!r}"
+        # The sentence says it all.
         raise SettingsError(f"{shown} ({meaning}) does not fit: {wrong}{got}") from None
 
 

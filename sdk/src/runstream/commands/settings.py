@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     values: dict[str, str] = {}
     for name in default:
         value = getattr(settings, name)
-        hidden = name in _SECRET and value != default[name].get_default(call_default_factory=True) and "@" in str(value) + "@" * (name != "clickhouse_url")
+        hidden = name in _SECRET and value != default[name].get_default() and "@" in str(value) + "@" * (name != "clickhouse_url")
         values[name] = "(set)" if hidden else str(value)
     if args.json:
         sys.stdout.write(json.dumps(values) + "\n")
