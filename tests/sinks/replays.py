@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from runstream_schemas.settings import environment_of
 from runstream_schemas.topics import TOPICS
-from runstream_sinks.fill import Watch
+from runstream_sinks.fill import Caller
+from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.tables import TABLE_OF
+from runstream_sinks.verify_sides import stored_offsets
 from tests.sinks import examples
 from tests.sinks.workers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Future
 
     import pytest
 
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
     from tests.sinks.workers import Pipe, Sent
 
 VIEWS = ("metrics", "hardware", "runs", "writers", "events", "params", "params_history", "rules", "alerts", "summaries", "dead_letters", "account")
-QUIET = Watch(lambda: False, lambda _: None)
+QUIET = Caller(lambda: False, lambda _: None)
 
 
 def frames_of(run_id: str, writers: int = 3, frames: int = 5, *, first: int = 0, first_writer: int = 1) -> list[MetricFrame]:
@@ -74,8 +80,6 @@ def shown(pipe: Pipe, database: str | None = None) -> dict[str, tuple[int, int]]
 
 def ends(pipe: Pipe) -> dict[str, int]:
     """How many records each topic of the sinks has."""
-    from runstream_sinks.kafka_reader import Reader
-
     reader = Reader(pipe.settings, f"{pipe.settings.topic_prefix}-looks")
     try:
         names = [TOPICS[name].full_name(pipe.settings.topic_prefix) for name in TABLE_OF]
@@ -89,8 +93,6 @@ def ends(pipe: Pipe) -> dict[str, int]:
 
 def wait_until_stored(pipe: Pipe) -> None:
     """Waits until the sinks have committed everything that the topics hold."""
-    from runstream_sinks.kafka_reader import Reader
-    from runstream_sinks.verify_sides import stored_offsets
 
     def all_stored() -> bool:
         reader = Reader(pipe.settings, f"{pipe.settings.topic_prefix}-looks")
@@ -103,6 +105,18 @@ def wait_until_stored(pipe: Pipe) -> None:
         return all(stored.get(place, low) >= high for place, (low, high) in limits.items())
 
     wait_for(all_stored, "the sinks to store everything")
+
+
+def remove_before_last(pipe: Pipe, records: int) -> None:
+    """Removes all but so many records of each partition of the metrics, as retention does."""
+    reader = Reader(pipe.settings, "looks")
+    limits = reader.limits(reader.places([f"{pipe.settings.topic_prefix}.metric"]))
+    reader.close()
+    admin = AdminClient({"bootstrap.servers": pipe.settings.kafka})
+    before = [TopicPartition(*place, max(low, high - records)) for place, (low, high) in limits.items() if high]
+    answers = cast("dict[TopicPartition, Future[object]]", admin.delete_records(before))  # pyright: ignore[reportUnknownMemberType]  # its stub is open
+    for answer in answers.values():
+        answer.result(timeout=30)
 
 
 def use_settings(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from runstream_schemas import wire
 from runstream_schemas.settings import environment_of
 from runstream_schemas.topics import writer_key
 from runstream_sinks.errors import KafkaRefused, ServerRefused
-from runstream_sinks.fill import Watch
+from runstream_sinks.fill import Caller
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.replay import Request, Result, group_of, replay
 from runstream_sinks.spans import At, Offset
@@ -101,7 +101,7 @@ def test_a_shadow_database_shows_what_the_live_one_shows(pipe: Pipe, shadow: str
         return pipe.query(f"SELECT count() FROM `{shadow}`.metrics WHERE run_id = {{run:UUID}}", run=run_id) == [(120,)]
 
     deadline = time.monotonic() + 40
-    result = replay(pipe.settings, Request(tuple(TABLE_OF), into=shadow, follow=True), Watch(lambda: enough() or time.monotonic() > deadline, lambda _: None))
+    result = replay(pipe.settings, Request(tuple(TABLE_OF), into=shadow, follow=True), Caller(lambda: enough() or time.monotonic() > deadline, lambda _: None))
     assert not result.complete
     assert result.rows == {f"{pipe.settings.topic_prefix}.metric": 120}
     assert pipe.end(worker)[0] == 0
@@ -195,7 +195,7 @@ def test_a_replay_that_is_asked_to_stop_stores_what_it_has_read(pipe: Pipe) -> N
         nonlocal seen
         seen += 1
 
-    first = replay(pipe.settings, request, Watch(lambda: seen > 5, told))
+    first = replay(pipe.settings, request, Caller(lambda: seen > 5, told))
     assert not first.complete
     assert 0 < records(first) < len(frames)
     assert pipe.count("metrics") == 8 * records(first)
@@ -242,7 +242,7 @@ def test_the_command_tells_what_it_did(pipe: Pipe, monkeypatch: pytest.MonkeyPat
     assert (told["complete"], told["resumed"], told["rows"], told["malformed"]) == (True, False, 120, 1)
     assert told["topics"] == {topic: {"records": 16, "rows": 120, "malformed": 1}}
     assert told["malformed_examples"][0]["topic"] == topic
-    assert told["group"] == group_of(pipe.settings, metric_request())
+    assert told["kept_in"] == group_of(pipe.settings, metric_request())
     code, _, _ = command(["replay", "--topic", topic, "--run", run_id.upper()], capsys)
     assert code == 0
     for wrong, said in (

@@ -6,11 +6,9 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from runstream_sinks import checksums, swap
 from runstream_sinks.replay import Request, Stopped, replay
@@ -18,13 +16,12 @@ from runstream_sinks.swap import Differs
 from runstream_sinks.tables import TABLE_OF, TABLES
 from runstream_sinks.verify import Report, TableReport, verify
 from tests.sinks import examples
-from tests.sinks.replays import QUIET, command, frames_of, send_everything, shown, use_settings, wait_until_stored
+from tests.sinks.replays import QUIET, command, frames_of, remove_before_last, send_everything, shown, use_settings, wait_until_stored
 from tests.sinks.test_tables import new_run
 from tests.sinks.workers import Pipe, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from concurrent.futures import Future
 
     from runstream_schemas import topics
 
@@ -167,20 +164,6 @@ def test_what_kafka_keeps_no_more_is_not_covered(pipe: Pipe) -> None:
     assert pipe.end(worker)[0] == 0
 
 
-def remove_before_last(pipe: Pipe, records: int) -> None:
-    """Removes all but so many records of each partition of the metrics, as retention does."""
-    from runstream_sinks.kafka_reader import Reader
-
-    reader = Reader(pipe.settings, "looks")
-    limits = reader.limits(reader.places([f"{pipe.settings.topic_prefix}.metric"]))
-    reader.close()
-    admin = AdminClient({"bootstrap.servers": pipe.settings.kafka})
-    before = [TopicPartition(*place, max(low, high - records)) for place, (low, high) in limits.items() if high]
-    answers = cast("dict[TopicPartition, Future[object]]", admin.delete_records(before))  # pyright: ignore[reportUnknownMemberType]  # its stub is open
-    for answer in answers.values():
-        answer.result(timeout=30)
-
-
 def test_a_database_is_compared_and_takes_the_place_of_the_live_one_while_writes_go_on(pipe: Pipe, shadow: str) -> None:
     """Another version of a table is filled, caught up, verified and swapped with no downtime: nothing is lost, nothing is doubled."""
     worker = pipe.start()
@@ -199,7 +182,7 @@ def test_a_database_is_compared_and_takes_the_place_of_the_live_one_while_writes
     with writing.going_on():
         replay(pipe.settings, Request(ALL, into=shadow), QUIET)
         assert check(pipe, against=shadow).equal
-        done = swap.swap(pipe.settings, shadow, ALL, verified=True, watch=QUIET)
+        done = swap.swap(pipe.settings, shadow, ALL, verified=True, caller=QUIET)
         reading.append(pipe.count("metrics"))
     assert not done.resumed
     assert done.verified is not None
@@ -241,15 +224,15 @@ def test_a_swap_that_was_killed_behind_the_exchange_is_finished_by_the_next(pipe
         patched.setattr(swap, "exchange", late)
         patched.setattr(swap, "_read_again", die)
         with pytest.raises(KeyboardInterrupt):
-            swap.swap(pipe.settings, shadow, ALL, verified=False, watch=QUIET)
+            swap.swap(pipe.settings, shadow, ALL, verified=False, caller=QUIET)
     assert pipe.count("metrics") == 120
-    done = swap.swap(pipe.settings, shadow, ALL, verified=True, watch=QUIET)
+    done = swap.swap(pipe.settings, shadow, ALL, verified=True, caller=QUIET)
     assert done.resumed
     assert done.rows_after == 120
     assert pipe.count("metrics") == 240
     assert check(pipe).equal
     # And back again, which fills the old tables anew.
-    undone = swap.swap(pipe.settings, shadow, ALL, verified=True, watch=QUIET)
+    undone = swap.swap(pipe.settings, shadow, ALL, verified=True, caller=QUIET)
     assert not undone.resumed
     assert pipe.count("metrics") == 240
     assert pipe.end(worker)[0] == 0
@@ -264,7 +247,7 @@ def test_a_database_that_lacks_rows_is_not_swapped_in(pipe: Pipe, shadow: str, m
     replay(pipe.settings, Request(ALL, into=shadow), QUIET)
     uuids = pipe.query("SELECT name, uuid FROM system.tables WHERE database = currentDatabase() ORDER BY name")
     with pytest.raises(Differs) as caught:
-        swap.swap(pipe.settings, shadow, ALL, verified=True, watch=QUIET)
+        swap.swap(pipe.settings, shadow, ALL, verified=True, caller=QUIET)
     [points] = table(caught.value.report, "metric_points").differing
     assert (points.missing, points.not_covered) == (0, 0)
     assert points.extra == points.rows - points.rows_there > 0
@@ -325,10 +308,10 @@ def test_asked_to_stop_it_leaves_nothing_behind(pipe: Pipe) -> None:
     worker = pipe.start()
     wait_until_stored(pipe)
     assert pipe.end(worker)[0] == 0
-    from runstream_sinks.fill import Watch
+    from runstream_sinks.fill import Caller
 
     with pytest.raises(Stopped):
-        verify(pipe.settings, ALL, frozenset(), None, Watch(lambda: True, lambda _: None))
+        verify(pipe.settings, ALL, frozenset(), None, Caller(lambda: True, lambda _: None))
     assert scratches(pipe) == 0
 
 

@@ -77,7 +77,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Caller:
     """Whether to stop, and whom to tell how far it is."""
 
     asked: Callable[[], bool]
@@ -145,7 +145,7 @@ class Fill:
         """How far it is now."""
         return Progress(*self._source.records, self.counts.rows.total(), time.monotonic() - self._began)
 
-    def run(self, watch: Watch) -> bool:
+    def run(self, caller: Caller) -> bool:
         """Fills until the source is done, or it is asked to stop; whether it was done.
 
         Raises:
@@ -157,10 +157,10 @@ class Fill:
             self._pipeline.schemas_read(self._began, began_ms)
         self._inserter.start()
         try:
-            while not (watch.asked() or (self._source.done and not self._pipeline.held)):
+            while not (caller.asked() or (self._source.done and not self._pipeline.held)):
                 self._turn()
-                watch.told(self.progress)
-            self._drain(None if self._source.done else DRAIN_BUDGET_S, watch)
+                caller.told(self.progress)
+            self._drain(None if self._source.done else DRAIN_BUDGET_S, caller)
         finally:
             self._inserter.close(timeout_s=0.5)
             self._keep(wait=True)
@@ -223,13 +223,13 @@ class Fill:
             self._source.keep(marks, wait=wait)
             self._batches.ledger.committed(marks)
 
-    def _drain(self, budget_s: float | None, watch: Watch) -> None:
+    def _drain(self, budget_s: float | None, caller: Caller) -> None:
         """Inserts all that was read; without a budget for as long as it takes, or until asked to stop, which brings the budget."""
         deadline = None if budget_s is None else time.monotonic() + budget_s
         for chunk in self._batches.due(time.monotonic(), everything=True):
             self._inserter.submit(chunk)
         while self._batches.in_flight and (deadline is None or time.monotonic() < deadline):
             self._settle(0.1)
-            watch.told(self.progress)
-            if deadline is None and watch.asked():
+            caller.told(self.progress)
+            if deadline is None and caller.asked():
                 deadline = time.monotonic() + DRAIN_BUDGET_S

@@ -6,12 +6,12 @@ How far a reading got is kept as committed offsets of a group of its own that no
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from runstream_sinks.errors import KafkaAway, KafkaRefused
-from runstream_sinks.kafka import consumer_config
+from runstream_sinks.kafka import consumer_config, reader_config
 from runstream_sinks.ledger import Mark, Place, Position
 from runstream_sinks.log import log, logger
 from runstream_sinks.pipeline import Message
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from runstream_sinks.spans import Span
 
 ANSWER_TIMEOUT_S = 15.0
+ASK_INTERVAL_S = 0.2
 COMPLAIN_INTERVAL_S = 5.0
 SILENCE_S_MAX = 30.0
-# Settings of membership, which this reader has none of.
-_OF_MEMBERS = ("group.instance.id", "group.protocol", "group.remote.assignor")
 
 
 _FOR_GOOD = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
+
+Answer = TypeVar("Answer")
 
 
 class Kept(NamedTuple):
@@ -51,10 +52,9 @@ class Reader:
 
     def __init__(self, settings: Settings, group: str) -> None:
         """`group` is where offsets are kept; nothing is kept before `keep` is called."""
-        config = {name: value for name, value in consumer_config(settings).items() if name not in _OF_MEMBERS}
         self._kafka = settings.kafka
         self._group = group
-        self._consumer = Consumer({**config, "group.id": group, "enable.partition.eof": True, "error_cb": self._on_error}, logger=logger)
+        self._consumer = Consumer({**reader_config(settings), "group.id": group, "enable.partition.eof": True, "error_cb": self._on_error}, logger=logger)
         self._spans: dict[Place, Span] = {}
         self._next: dict[Place, int] = {}
         self._paused: set[Place] = set()
@@ -70,10 +70,7 @@ class Reader:
             KafkaAway: no broker answers.
             KafkaRefused: a topic does not exist.
         """
-        try:
-            known = self._consumer.list_topics(timeout=ANSWER_TIMEOUT_S).topics
-        except KafkaException as error:
-            raise self._away(error) from error
+        known = self._asked(lambda left_s: self._consumer.list_topics(timeout=left_s).topics)
         found: list[Place] = []
         for topic in topics:
             if topic not in known:
@@ -83,29 +80,34 @@ class Reader:
 
     def limits(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
         """For each partition the oldest offset that is kept, and the one behind the newest."""
-        found: dict[Place, tuple[int, int]] = {}
-        try:
-            for place in places:
-                found[place] = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=ANSWER_TIMEOUT_S, cached=False)
-        except KafkaException as error:
-            raise self._away(error) from error
-        return found
+
+        def limits_of(place: Place) -> tuple[int, int]:
+            return self._asked(lambda left_s: self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=left_s, cached=False))
+
+        return {place: limits_of(place) for place in places}
 
     def offsets_at(self, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
         """For each partition the first offset that is as young as a time; partitions without are left out."""
-        try:
-            found = self._consumer.offsets_for_times([TopicPartition(*place, time_ms) for place in places], timeout=ANSWER_TIMEOUT_S)
-        except KafkaException as error:
-            raise self._away(error) from error
+        asked = [TopicPartition(*place, time_ms) for place in places]
+        found = self._asked(lambda left_s: self._consumer.offsets_for_times(asked, timeout=left_s))
         return {Place(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
 
     def kept(self, places: Iterable[Place]) -> dict[Place, Kept]:
         """What this reader's group holds; partitions for which it holds nothing are left out."""
-        try:
-            found = self._consumer.committed([TopicPartition(*place) for place in places], timeout=ANSWER_TIMEOUT_S)
-        except KafkaException as error:
-            raise self._away(error) from error
+        asked = [TopicPartition(*place) for place in places]
+        found = self._asked(lambda left_s: self._consumer.committed(asked, timeout=left_s))
         return {Place(one.topic, one.partition): Kept(one.offset, one.metadata or "") for one in found if one.offset >= 0}
+
+    def _asked(self, ask: Callable[[float], Answer]) -> Answer:
+        """An answer of Kafka's, asked again for a while: leaders move, and new topics take a moment."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            try:
+                return ask(max(0.1, deadline - time.monotonic()))
+            except KafkaException as error:
+                if error.args[0].code() in _FOR_GOOD or time.monotonic() + ASK_INTERVAL_S > deadline:
+                    raise self._away(error) from error
+                time.sleep(ASK_INTERVAL_S)
 
     # ---- reading -----------------------------------------------------------------------------------------------------------------------
 

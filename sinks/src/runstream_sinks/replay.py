@@ -16,7 +16,7 @@ from runstream_schemas.topics import TOPICS
 from runstream_sinks import migrations
 from runstream_sinks.clickhouse import Server, create_database, has_database
 from runstream_sinks.errors import KafkaRefused, ServerRefused, SinksError
-from runstream_sinks.fill import Counts, Fill, Malformed, Watch, runs_filter
+from runstream_sinks.fill import Caller, Counts, Fill, Malformed, runs_filter
 from runstream_sinks.kafka import SchemaReader
 from runstream_sinks.kafka_reader import Kept, Reader, sinks_group
 from runstream_sinks.ledger import Mark, Place
@@ -69,9 +69,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a replay did. `complete` is false when it was stopped; the same command goes on then."""
+    """What a replay did. `complete` is false when it was stopped; the same command goes on then from what stands in `kept_in`, a group or a file."""
 
-    group: str
+    kept_in: str
     database: str
     complete: bool
     resumed: bool
@@ -89,8 +89,13 @@ def group_of(settings: Settings, request: Request) -> str:
         return request.group
     if request.fills:
         return fill_group(settings, str(request.into))
-    parts = (sorted(request.topics), request.said, sorted(request.runs), request.into or settings.clickhouse_database)
-    return f"{settings.topic_prefix}-replay-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]}"
+    return f"{settings.topic_prefix}-replay-{digest_of(settings, request)}"
+
+
+def digest_of(settings: Settings, request: Request, source: str = "") -> str:
+    """What tells one replay from another."""
+    parts = (sorted(request.topics), request.said, sorted(request.runs), request.into or settings.clickhouse_database, source)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def fill_group(settings: Settings, database: str) -> str:
@@ -193,11 +198,11 @@ class _Reading:
         pass
 
 
-def read_into(settings: Settings, reader: Reader, database: str, runs: frozenset[str], watch: Watch) -> Counts:
+def read_into(settings: Settings, reader: Reader, database: str, runs: frozenset[str], caller: Caller) -> Counts:
     """Reads the spans that a reader was started with into a database, and keeps no progress. Raises Stopped where it was asked to."""
     with schemas_of(settings) as (catalogue, refresh):
         fill = Fill(settings, database=database, source=_Reading(reader), catalogue=catalogue, wanted=runs_filter(runs), read_schemas=refresh)
-        if not fill.run(watch):
+        if not fill.run(caller):
             raise Stopped
     return fill.counts
 
@@ -262,7 +267,7 @@ def prepare_tables(settings: Settings, into: str | None) -> str:
     return database
 
 
-def replay(settings: Settings, request: Request, watch: Watch) -> Result:
+def replay(settings: Settings, request: Request, caller: Caller) -> Result:
     """Replays until everything is stored, or it is asked to stop.
 
     Raises:
@@ -289,7 +294,7 @@ def replay(settings: Settings, request: Request, watch: Watch) -> Result:
                 rows_s=request.rows_s,
                 read_schemas=refresh,
             )
-            complete = fill.run(watch)
+            complete = fill.run(caller)
         if complete:
             source.finish(done=not request.fills)
         counts = fill.counts

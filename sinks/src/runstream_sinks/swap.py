@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from runstream_schemas import topics
     from runstream_schemas.settings import Settings
-    from runstream_sinks.fill import Watch
+    from runstream_sinks.fill import Caller
     from runstream_sinks.verify import Report
 
 # Engines of databases that can exchange tables.
@@ -80,7 +80,7 @@ class Result:
     seconds: float
 
 
-def swap(settings: Settings, database: str, names: Sequence[topics.Name], *, verified: bool, watch: Watch) -> Result:
+def swap(settings: Settings, database: str, names: Sequence[topics.Name], *, verified: bool, caller: Caller) -> Result:
     """Swaps; blocks for a catch-up, a verification if `verified`, and a short replay.
 
     Raises:
@@ -95,17 +95,17 @@ def swap(settings: Settings, database: str, names: Sequence[topics.Name], *, ver
         resumed = plan is not None
         report: Report | None = None
         if plan is None:
-            _catch_up(settings, database, names, watch)
+            _catch_up(settings, database, names, caller)
             if verified:
-                report = verify(settings, names, frozenset(), database, watch)
+                report = verify(settings, names, frozenset(), database, caller)
                 if not report.equal:
                     raise Differs(database, report)
-                _catch_up(settings, database, names, watch)
+                _catch_up(settings, database, names, caller)
             plan = _plan(settings, database, names, there)
             there.command(_PLAN)
             there.command("INSERT INTO swap_plan SELECT {plan:String}", {"plan": plan.text()})
         exchange(settings, database, plan)
-        rows = _read_again(settings, plan, watch)
+        rows = _read_again(settings, plan, caller)
         forget(settings, fill_group(settings, database), list(plan.filled))
         there.command("DROP TABLE swap_plan")
         return Result(database, sorted(plan.uuids), rows, resumed, report, time.monotonic() - began)
@@ -133,8 +133,8 @@ def _written(there: Server) -> Plan | None:
     return parse_plan(str(found[0][0])) if found else None
 
 
-def _catch_up(settings: Settings, database: str, names: Sequence[topics.Name], watch: Watch) -> None:
-    if not replay(settings, Request(topics=tuple(names), into=database), watch).complete:
+def _catch_up(settings: Settings, database: str, names: Sequence[topics.Name], caller: Caller) -> None:
+    if not replay(settings, Request(topics=tuple(names), into=database), caller).complete:
         raise Stopped
 
 
@@ -181,12 +181,12 @@ def exchange(settings: Settings, database: str, plan: Plan) -> None:
         server.close()
 
 
-def _read_again(settings: Settings, plan: Plan, watch: Watch) -> int:
+def _read_again(settings: Settings, plan: Plan, caller: Caller) -> int:
     """Reads what came between the last filling and the exchange once more into the live tables; the rows that it came to."""
     reader = Reader(settings, f"{settings.topic_prefix}-swap")
     try:
         ends = {place: high for place, (_, high) in reader.limits(list(plan.filled)).items()}
         reader.start({place: Span(first, max(first, ends[place])) for place, first in plan.filled.items()})
-        return read_into(settings, reader, settings.clickhouse_database, frozenset(), watch).rows.total()
+        return read_into(settings, reader, settings.clickhouse_database, frozenset(), caller).rows.total()
     finally:
         reader.close()

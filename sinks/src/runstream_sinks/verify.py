@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runstream_schemas import topics
     from runstream_schemas.settings import Settings
     from runstream_sinks.checksums import Shape
-    from runstream_sinks.fill import Watch
+    from runstream_sinks.fill import Caller
     from runstream_sinks.verify_sides import Other
 
 RUNS_AT_ONCE = 100
@@ -164,7 +164,7 @@ def _some(runs: list[str]) -> Iterator[list[str]]:
         yield runs[start : start + RUNS_AT_ONCE]
 
 
-def verify(settings: Settings, names: Sequence[topics.Name], runs: frozenset[str], against: str | None, watch: Watch) -> Report:
+def verify(settings: Settings, names: Sequence[topics.Name], runs: frozenset[str], against: str | None, caller: Caller) -> Report:
     """Compares the live tables of topics with what the topics hold (`against` None), or with another database. Blocks for about as long as a replay takes.
 
     Raises:
@@ -176,7 +176,7 @@ def verify(settings: Settings, names: Sequence[topics.Name], runs: frozenset[str
     scratch = _make_scratch(settings, server)
     other: Topics | Database | None = None
     try:
-        other = Topics(settings, names, runs, scratch, watch) if against is None else Database(settings, names, against, watch)
+        other = Topics(settings, names, runs, scratch, caller) if against is None else Database(settings, names, against, caller)
         reports = Comparison(server, database, scratch, runs).compare(other, names)
         return Report(other.name, reports, other.behind, other.malformed, time.monotonic() - began)
     finally:

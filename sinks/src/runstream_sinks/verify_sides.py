@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from runstream_schemas import topics
     from runstream_schemas.settings import Settings
-    from runstream_sinks.fill import Watch
+    from runstream_sinks.fill import Caller
     from runstream_sinks.ledger import Place
 
 SINKS_WAIT_S = 30.0
@@ -70,14 +70,14 @@ class Topics:
 
     name = "topics"
 
-    def __init__(self, settings: Settings, names: Sequence[topics.Name], runs: frozenset[str], scratch: str, watch: Watch) -> None:
+    def __init__(self, settings: Settings, names: Sequence[topics.Name], runs: frozenset[str], scratch: str, caller: Caller) -> None:
         self.database = scratch
         self.behind = 0
         self.malformed = 0
         self._settings = settings
         self._names = names
         self._runs = runs
-        self._watch = watch
+        self._caller = caller
         self._reader = Reader(settings, f"{settings.topic_prefix}-verify")
         self._places = self._reader.places(full_names(names, settings))
         self._limits = self._reader.limits(self._places)
@@ -111,7 +111,7 @@ class Topics:
     def _fill(self, ends: Mapping[Place, int]) -> None:
         self._reader.start({place: Span(first, max(first, ends[place])) for place, first in self._filled.items()})
         self._filled = {place: max(first, ends[place]) for place, first in self._filled.items()}
-        self.malformed += read_into(self._settings, self._reader, self.database, self._runs, self._watch).malformed.total()
+        self.malformed += read_into(self._settings, self._reader, self.database, self._runs, self._caller).malformed.total()
 
 
 class Database:
@@ -120,10 +120,10 @@ class Database:
     behind = 0
     malformed = 0
 
-    def __init__(self, settings: Settings, names: Sequence[topics.Name], database: str, watch: Watch) -> None:
+    def __init__(self, settings: Settings, names: Sequence[topics.Name], database: str, caller: Caller) -> None:
         self.name = self.database = database
         self._settings = settings
-        self._watch = watch
+        self._caller = caller
         self._names = names
         self._filled: list[topics.Name] = []
 
@@ -144,7 +144,7 @@ class Database:
         self._filled = [name for name in self._names if any(place.topic == TOPICS[name].full_name(prefix) for place in filled)]
         deadline = time.monotonic() + SINKS_WAIT_S
         while filled and (behind := _behind(filled, stored_offsets(self._settings, list(filled)))):
-            if self._watch.asked():
+            if self._caller.asked():
                 raise Stopped
             if time.monotonic() > deadline:
                 raise StillBehind(f"the sinks have {behind} records still to store that {self.database} has already: let them catch up, then verify again")
@@ -152,7 +152,7 @@ class Database:
 
     def move_on(self) -> None:
         """Goes on with the replay that fills it, if there is one."""
-        if self._filled and not replay(self._settings, Request(topics=tuple(self._filled), into=self.database), self._watch).complete:
+        if self._filled and not replay(self._settings, Request(topics=tuple(self._filled), into=self.database), self._caller).complete:
             raise Stopped
 
 

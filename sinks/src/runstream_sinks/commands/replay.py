@@ -5,6 +5,7 @@ runstream replay --topic metric --from 120000 --to 130000
 runstream replay --run RUN                             everything that the topics hold of a run
 runstream replay --into shadow                         all topics into another database; again to catch up
 runstream replay --into shadow --follow                ... and go on with what comes, until Ctrl-C
+runstream replay --from-archive s3://bucket/folder     what `runstream archive` has kept, for history older than Kafka keeps
 
 It may be killed at any moment and called again with the same arguments: it goes on where everything was stored. Once it is done, the same command begins anew. The exit code is 0 when all
 is stored, 1 when it could not be, with the reason, 130 when it was asked to stop before. Malformed records are counted; the sinks set them aside when they came (`runstream dlq`).
@@ -38,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="until", metavar="TIME|OFFSET", help="the record after the last; what is there now unless given")
     parser.add_argument("--run", action="append", default=[], dest="runs", metavar="RUN", help="only this run's records; more than once for several")
     parser.add_argument("--into", metavar="DATABASE", help="another database, whose tables are made where they are missing; the live one unless given")
+    parser.add_argument("--from-archive", metavar="URL", help="read the files of an archive instead of Kafka")
     parser.add_argument("--rate", type=_positive, metavar="N", help="store at most N rows a second")
     parser.add_argument("--group", metavar="NAME", help="consumer group that keeps how far it got; made of the arguments unless given")
     parser.add_argument("--follow", action="store_true", help="with --into: go on with what comes, until asked to stop")
@@ -58,6 +60,8 @@ def request_of(args: argparse.Namespace, prefix: str, now: float) -> Request:
 
     if args.follow and (args.into is None or args.until is not None):
         raise SettingsError("--follow goes with --into and without --to: the sinks follow the live tables already")
+    if args.from_archive is not None and (args.follow or args.group is not None):
+        raise SettingsError("--from-archive goes without --follow and --group: an archive is read to its end, and how far is kept in a file")
     return Request(
         topics=parse_topics("--topic", args.topics, prefix),
         since=BEGINNING if args.since is None else parse_bound("--from", args.since, now),
@@ -81,8 +85,9 @@ def run_id(text: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Replays; see the module's words for the exit code."""
+    from runstream_sinks.archive_replay import replay_archive
     from runstream_sinks.errors import SinksError
-    from runstream_sinks.fill import Watch
+    from runstream_sinks.fill import Caller
     from runstream_sinks.log import to_stderr
     from runstream_sinks.progress import shown, until_asked
     from runstream_sinks.replay import replay
@@ -94,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     with until_asked() as asked, shown("replay", quiet=args.json) as told:
         to_stderr()
         try:
-            result = replay(settings, request, Watch(asked, told))
+            caller = Caller(asked, told)
+            result = replay(settings, request, caller) if args.from_archive is None else replay_archive(settings, request, args.from_archive, caller)
         except SinksError as error:
             sys.stderr.write(f"runstream replay: {error}\n")
             return 1
@@ -111,7 +117,7 @@ def _json(result: Result) -> str:
             "complete": result.complete,
             "resumed": result.resumed,
             "database": result.database,
-            "group": result.group,
+            "kept_in": result.kept_in,
             "records": sum(result.records.values()),
             "rows": sum(result.rows.values()),
             "malformed": sum(result.malformed.values()),

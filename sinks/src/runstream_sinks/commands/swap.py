@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Swaps; see the module's words for the exit code."""
     from runstream_sinks.errors import SinksError
-    from runstream_sinks.fill import Watch
+    from runstream_sinks.fill import Caller
     from runstream_sinks.log import to_stderr
     from runstream_sinks.progress import shown, until_asked
     from runstream_sinks.replay import Stopped
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     with until_asked() as asked, shown("swap", quiet=args.json) as told:
         to_stderr()
         try:
-            result = swap(settings, database, names, verified=not args.unverified, watch=Watch(asked, told))
+            result = swap(settings, database, names, verified=not args.unverified, caller=Caller(asked, told))
         except Differs as error:
             sys.stderr.write(f"{as_text(error.report)}runstream swap: {error}\n")
             return 1

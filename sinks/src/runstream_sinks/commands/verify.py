@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Verifies; see the module's words for the exit code."""
     from runstream_sinks.errors import SinksError
-    from runstream_sinks.fill import Watch
+    from runstream_sinks.fill import Caller
     from runstream_sinks.log import to_stderr
     from runstream_sinks.progress import shown, until_asked
     from runstream_sinks.replay import Stopped
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     with until_asked() as asked, shown("verify", quiet=args.json) as told:
         to_stderr()
         try:
-            report = verify(settings, names, runs, against, Watch(asked, told))
+            report = verify(settings, names, runs, against, Caller(asked, told))
         except SinksError as error:
             sys.stderr.write(f"runstream verify: {error}\n")
             return 130 if isinstance(error, Stopped) else 1
