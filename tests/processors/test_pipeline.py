@@ -194,15 +194,14 @@ class TestRules:
         assert run(ports, received(frame(1, 2.0, rules_seen=1)), knowledge=known, wait_s=1000.0)
         assert ports.marks() == [1, 2]
 
-    def test_a_rule_for_a_project_needs_the_runs_record(self) -> None:
-        """Runs of the project are known by the run topic; a withdrawn key forgets a rule."""
+    def test_a_rule_for_a_project_applies_to_frames_that_name_it(self) -> None:
+        """A frame says which project its run belongs to; a withdrawn key forgets a rule."""
         known, ports = Knowledge(), Lists()
         rule = Rule(rule_id="p", version=1, time_ms=0, name="p", kind="threshold", metric="*", project="mine", operator=">", threshold=1.0)
         known.learn("rule", b"p", wire.encode(rule))
         assert run(ports, received(frame(0, 2.0)), knowledge=known)
         assert not ports.alerts()
-        known.learn("run", b"run", wire.encode(Run(run_id="run", writer=1, seq=0, time_ms=0, project="mine")))
-        assert run(ports, received(frame(1, 2.0)), knowledge=known)
+        assert run(ports, received(frame(0, 2.0, writer=6)._replace(project="mine")), knowledge=known)
         assert len(ports.alerts()) == 1
         known.learn("rule", b"p", None)
         assert len(known.book) == 0

@@ -12,7 +12,7 @@ import pytest
 
 from runstream_rules import Series, Summary, recompute, summaries_of
 from runstream_schemas import wire
-from runstream_schemas.records import Alert, MetricFrame, MetricGroup, Record, Rule, Run, SummaryFrame
+from runstream_schemas.records import Alert, MetricFrame, MetricGroup, Record, Rule, SummaryFrame
 from tests.processors.stack import Feed, Part, Tail, settings_of
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def test_a_worker_that_was_frozen_sets_nothing_back(kafka: str, tmp_path: Path) 
 
 
 def test_rules_that_come_while_it_works(kafka: str, tmp_path: Path) -> None:
-    """A frame that is ahead of its writer's rule waits for it while others go on; a rule for a project applies once a run says it belongs to it."""
+    """A frame that is ahead of its writer's rule waits for it while others go on; a rule for a project applies to frames that name it."""
     settings = settings_of(kafka)
     feed, summaries, alerts = Feed(settings), Tail(settings, "summary"), Tail(settings, "alert")
     worker = Part("worker", settings, tmp_path)
@@ -253,10 +253,9 @@ def test_rules_that_come_while_it_works(kafka: str, tmp_path: Path) -> None:
         (alert,) = alerts.until(bool, timeout_s=30)
         assert cast("Alert", alert).writer == 5
 
-        feed.raw("run", [(b"run", wire.encode(Run(run_id=other.run_id, writer=6, seq=0, time_ms=0, project="vision")))])
         feed.raw("rule", [(b"p", wire.encode(replace(RULE, rule_id="p", project="vision")))])
         time.sleep(1.0)
-        more = history(6, 20)[1]
+        more = history(8, 10)[0]._replace(project="vision")
         more.groups[0].values[:, 0] = 9.0
         feed.frames([more])
         alerts.until(lambda records: len(records) >= 2, timeout_s=30)

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from runstream_rules import Policy, WriterState, decide, dump, load, must_wait
+from runstream_rules import Policy, WriterState, decide, dump, load, must_wait, summary_frame
 from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord, UnknownSchema
 from runstream_schemas.records import MetricFrame
@@ -129,8 +129,12 @@ class Engine:
 
     def decide(self, batch: Batch, read: Callable[[bytes], bytes | None], now_ms: int) -> Decision:
         """What the batch comes to, given the table that `read` reads. Nothing is remembered until `stored`."""
-        project = self._knowledge.project_of(batch.frames[0].run_id)
-        outcome = decide(self._state(batch.writer, read), batch.frames, self._knowledge.book, now_ms, self._policy, project)
+        book = self._knowledge.book
+        outcome = decide(self._state(batch.writer, read), batch.frames, book, now_ms, self._policy)
+        for rule, reason in outcome.failed.items():
+            failed = book.switch_off(rule, reason)
+            if failed is not None:
+                logger.warning("rule switched off", extra={"rule_id": failed.rule_id, "reason": str(failed)})
         for gap in outcome.gaps:
             logger.warning("gap", extra={"writer": batch.writer, "from_seq": gap.from_seq, "to_seq": gap.to_seq})
         if outcome.frames_refused:
@@ -139,7 +143,10 @@ class Engine:
             logger.warning("series past the bound refused", extra={"writer": batch.writer, "series": outcome.series_refused})
         key = writer_key(batch.writer)
         outputs = [Output(self._alerts, alert.alert_id.encode(), wire.encode(alert)) for alert in outcome.alerts]
-        outputs += [Output(self._summaries, key + _BLOCK.pack(frame.block), wire.encode(frame)) for frame in outcome.summaries]
+        outputs += [
+            Output(self._summaries, key + _BLOCK.pack(frame.block), wire.encode(frame))
+            for frame in (summary_frame(outcome.state, number) for number in outcome.touched)
+        ]
         entries = dump(outcome.state, outcome.changed) if outcome.changed else []
         return Decision(batch, outcome.state, outputs, [Entry(batch.partition, entry_key(batch.writer, number), value) for number, value in entries])
 

@@ -1,4 +1,4 @@
-"""What every worker knows whole: the rules, the project of each run, and schemas newer than this release. Learned record by record from three topics.
+"""What every worker knows whole: the rules, and schemas newer than this release. Learned record by record from two topics.
 
 Reading the topics is the follower's work. A record that cannot be read is logged and skipped: the sinks set it aside, so nothing is lost by it here.
 """
@@ -13,14 +13,14 @@ from runstream_rules import RuleBook
 from runstream_schemas import wire
 from runstream_schemas.catalogue import Catalogue, bundled, entry
 from runstream_schemas.errors import SchemasError
-from runstream_schemas.records import Rule, Run, Schema
+from runstream_schemas.records import Rule, Schema
 
 if TYPE_CHECKING:
     from runstream_schemas.topics import Name
 
 logger = logging.getLogger(__name__)
 
-TOPICS: tuple[Name, ...] = ("rule", "run", "schema")
+TOPICS: tuple[Name, ...] = ("rule", "schema")
 # A schema stands on its topic before a record names it, and the follower is behind by half a second at most. So few and short waits are enough, and a flood of records
 # that name ids of their own invention holds nobody up for long.
 _SCHEMA_WAIT_S = 2.0
@@ -33,7 +33,6 @@ class Knowledge:
     def __init__(self) -> None:
         self.book = RuleBook()
         self.catalogue = Catalogue(bundled().entries())
-        self._projects: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._schema_waits_ms: list[int] = []
 
@@ -45,17 +44,14 @@ class Knowledge:
         self._schema_waits_ms.append(now_ms)
         return _SCHEMA_WAIT_S
 
-    def project_of(self, run_id: str) -> str:
-        """The run's project; empty while no record of the run has come."""
-        return self._projects.get(run_id, "")
-
     def learn(self, name: Name, key: bytes | None, value: bytes | None) -> None:
         """Takes one record of one of `TOPICS`."""
         try:
             if value is None:
                 if name == "rule" and key is not None:
-                    # A rule that a run registered has the writer behind its id; without that registration the rule goes, and no other rank's brings it back.
-                    self.book.forget(key.decode().partition("/")[0])
+                    # A rule that a run registered has the writer behind its id.
+                    rule_id, _, writer = key.decode().partition("/")
+                    self.book.forget(rule_id, int(writer or 0))
             else:
                 self._learn(wire.decode(value, self.catalogue))
         except (SchemasError, ValueError) as error:
@@ -75,7 +71,5 @@ class Knowledge:
             refused = self.book.learn(record)
             if refused is not None:
                 logger.warning("rule refused", extra={"rule_id": record.rule_id, "reason": str(refused)})
-        elif isinstance(record, Run):
-            self._projects[record.run_id] = record.project
         elif isinstance(record, Schema):
             self.catalogue.add(entry(record.name, record.version, record.schema))

@@ -1,6 +1,6 @@
 """The worker process: settings in, rules and summaries out, until a signal.
 
-It reads the rule, run and schema topics to their ends before it takes the first frame. When something cannot go on it ends with exit code 1 and is started again by its
+It reads the rule and schema topics to their ends before it takes the first frame. When something cannot go on it ends with exit code 1 and is started again by its
 supervisor; wrong settings end it with 2 and one sentence.
 """
 

@@ -1,8 +1,11 @@
 """The pure core of Runstream: alert rules and summaries, without I/O and without a clock."""
 
-from runstream_rules.book import RuleBook, RuleKey, must_wait, pattern
+from runstream_rules.book import RuleBook, RuleKey, must_wait
 from runstream_rules.core import Gap, Outcome, Policy, decide
-from runstream_rules.errors import RuleRefused, RulesError, StateUnreadable
+from runstream_rules.errors import DigestRefused, FileRefused, RuleFailed, RuleRefused, RulesError, StateUnreadable
+from runstream_rules.judge import Item
+from runstream_rules.patterns import pattern
+from runstream_rules.pulse import pulse
 from runstream_rules.recompute import Summary, recompute, summaries_of
 from runstream_rules.series import BLOCK_SERIES_MAX, Series
 from runstream_rules.shapes import alert_id, summary_frame
@@ -11,10 +14,14 @@ from runstream_rules.validate import check
 
 __all__ = [
     "BLOCK_SERIES_MAX",
+    "DigestRefused",
+    "FileRefused",
     "Gap",
+    "Item",
     "Outcome",
     "Policy",
     "RuleBook",
+    "RuleFailed",
     "RuleKey",
     "RuleRefused",
     "RulesError",
@@ -29,6 +36,7 @@ __all__ = [
     "load",
     "must_wait",
     "pattern",
+    "pulse",
     "recompute",
     "summaries_of",
     "summary_frame",

@@ -1,141 +1,262 @@
-"""The rules that are known, and which of them apply to which series.
+"""The rules that are known, and which of them apply to which series from when on.
 
-Rules come one by one, in the order of the rule topic; the newest version of each holds from then on. What applies to a list of names is worked out once and
-remembered until a rule of that run changes. Whether a frame must wait for rules that are still on their way is decided here too; waiting is the shell's work.
+Rules come one by one, in the order of the rule topic; the newest version of each holds from then on. A rule that writers registered stands once for each of them, with the seq at which that
+one made it. What applies to a writer is worked out once and remembered until a rule of its run changes. Whether a frame must wait for rules that are still on their way is decided here too;
+waiting is the shell's work.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from runstream_rules.errors import RuleRefused
-from runstream_rules.kinds import KINDS, Kind
+from runstream_rules.errors import RuleFailed, RuleRefused
+from runstream_rules.kinds import BLOCK_KINDS, SERIES_KINDS, BlockKind, SeriesKind
+from runstream_rules.patterns import Matches
+from runstream_rules.regions import Stack, stacked
 from runstream_rules.validate import check
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from runstream_schemas.records import Rule
 
     Places = NDArray[np.int64]
+    Names = tuple[str, ...]
 
 RuleKey = tuple[str, int]  # Id and version: a new version is another rule as far as episodes go.
-_RUN_PLANS_MAX = 4096  # Lists of names remembered for one run; a run that invents more pays for working them out again.
-_RUNS_MAX = 20_000  # Runs with remembered lists; a bound on memory that costs some work once in a long while.
+_SCOPES_MAX = 50_000  # Writers whose rules are remembered; a bound on memory that costs some work once in a long while.
+_PLANS_MAX = 1024  # Lists of names remembered for one writer.
+_ALWAYS_MS = -(1 << 62)
 
 
-class Pick(NamedTuple):
-    """A rule that applies to some columns of a list of names; None stands for all of them."""
+K = TypeVar("K", SeriesKind, BlockKind)
+
+
+class Pick(NamedTuple, Generic[K]):
+    """A rule that applies to some columns of a list of names, to rows that have at least this seq and time."""
 
     rule: Rule
     key: RuleKey
-    kind: Kind
-    columns: Places | None
+    kind: K
+    columns: Places
+    from_seq: int
+    from_ms: int
 
 
-class _Known(NamedTuple):
+class Plan(NamedTuple):
+    """All rules for a list of names: those that compare values alone side by side, so that one comparison tells whether any of them has anything to say; those that keep state;
+    those across ranks. Rows from `from_seq` and `from_ms` on count for all of them."""
+
+    plain: tuple[Pick[SeriesKind], ...]
+    plain_columns: Places
+    hot: Stack
+    keeping: tuple[Pick[SeriesKind], ...]
+    blocks: tuple[Pick[BlockKind], ...]
+    from_seq: int
+    from_ms: int
+
+
+class _Candidate(NamedTuple):
     rule: Rule
-    metric: re.Pattern[str]
+    from_seq: int
+    from_ms: int
+
+
+@dataclass(slots=True)
+class _Known:
+    """One rule, and by whom it was registered at which seq; a rule without a writer stands under 0."""
+
+    rule: Rule
+    active_ms: int
+    seqs: dict[int, int] = field(default_factory=dict[int, int])
+
+
+class Scope:
+    """What applies to one writer."""
+
+    def __init__(self, project: str, rank: int, candidates: list[_Candidate], matches: Matches) -> None:
+        self.project = project
+        self.rank = rank
+        self._candidates = candidates
+        self._matches = matches
+        self._plans: dict[tuple[str, int], tuple[Names, Plan | None]] = {}
+
+    def plan(self, context: str, names: Names) -> Plan | None:
+        """The rules for a list of names; None where there are none."""
+        if not self._candidates:
+            return None
+        key = (context, id(names))
+        found = self._plans.get(key)
+        if found is None or found[0] is not names:
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            found = self._plans[key] = (names, self._made(context, names))
+        return found[1]
+
+    def _made(self, context: str, names: Names) -> Plan | None:
+        plain: list[Pick[SeriesKind]] = []
+        keeping: list[Pick[SeriesKind]] = []
+        blocks: list[Pick[BlockKind]] = []
+        for rule, from_seq, from_ms in self._candidates:
+            columns = self._matches.columns(rule.metric, names) if rule.context in ("", context) else None
+            if columns is None:
+                continue
+            key = (rule.rule_id, rule.version)
+            if rule.kind in BLOCK_KINDS:
+                blocks.append(Pick(rule, key, BLOCK_KINDS[rule.kind], columns, from_seq, from_ms))
+            else:
+                kind = SERIES_KINDS[rule.kind]
+                (plain if kind.plain else keeping).append(Pick(rule, key, kind, columns, from_seq, from_ms))
+        every = [(one.from_seq, one.from_ms) for one in (*plain, *keeping, *blocks)]
+        if not every:
+            return None
+        hot = stacked([one.kind.bounds(one.rule).hot for one in plain], [len(one.columns) for one in plain])
+        together = np.concatenate([one.columns for one in plain]) if plain else np.empty(0, dtype=np.int64)
+        return Plan(tuple(plain), together, hot, tuple(keeping), tuple(blocks), max(seq for seq, _ in every), max(ms for _, ms in every))
 
 
 class RuleBook:
-    """All rules by id. It changes only through `learn` and `forget`; everything else reads."""
+    """All rules by id. It changes only through `learn`, `forget` and `switch_off`; everything else reads."""
 
     def __init__(self) -> None:
-        self._versions: dict[str, Rule] = {}
+        self._known: dict[str, _Known] = {}
         self._by_run: dict[str, dict[str, _Known]] = {}  # Under the empty run id: rules for every run.
         self._ordinals: dict[int, int] = {}
-        self._plans: dict[str, dict[tuple[object, ...], tuple[Pick, ...]]] = {}
+        self._ids_of_writer: dict[int, set[str]] = {}
+        self._scopes: dict[str, dict[int, Scope]] = {}
+        self._scope_count = 0
+        self._matches = Matches()
         self._live: set[RuleKey] = set()
 
     def __len__(self) -> int:
         return len(self._live)
 
     def learn(self, rule: Rule) -> RuleRefused | None:
-        """Takes a rule, or its withdrawal; an older version than the known one changes nothing. Returns why a rule was left out, if it was."""
+        """Takes a rule, or its withdrawal; an older version than the known one changes nothing. Returns why a rule is refused, the first time that this version is."""
         if rule.writer:
             self._ordinals[rule.writer] = max(self._ordinals.get(rule.writer, 0), rule.ordinal)
-        known = self._versions.get(rule.rule_id)
-        if known is not None and known.version > rule.version:
+            self._ids_of_writer.setdefault(rule.writer, set()).add(rule.rule_id)
+        known = self._known.get(rule.rule_id)
+        if known is not None and known.rule.version > rule.version:
             return None
-        self.forget(rule.rule_id)
-        self._versions[rule.rule_id] = rule
-        if rule.deleted:
-            return None
-        try:
-            check(rule)
-        except RuleRefused as refused:
-            return refused
-        self._by_run.setdefault(rule.run_id, {})[rule.rule_id] = _Known(rule, pattern(rule.metric))
-        self._live.add((rule.rule_id, rule.version))
-        self._drop_plans(rule.run_id)
-        return None
+        refused: RuleRefused | None = None
+        new = known is None or known.rule.version < rule.version or known.rule.deleted != rule.deleted
+        if known is None or new:
+            self._drop(rule.rule_id)
+            refused = None if rule.deleted else _refusal(rule)
+            known = self._known[rule.rule_id] = _Known(rule, rule.active_ms or rule.time_ms)
+            if not rule.deleted and refused is None:
+                self._by_run.setdefault(rule.run_id, {})[rule.rule_id] = known
+                self._live.add((rule.rule_id, rule.version))
+        # Made twice by one writer, it counts from the first time on.
+        known.seqs[rule.writer] = min(known.seqs.get(rule.writer, rule.seq), rule.seq)
+        active_ms = min(known.active_ms, rule.active_ms or rule.time_ms)
+        if new or active_ms < known.active_ms or not rule.run_id:
+            self._drop_scopes(rule.run_id)
+        elif self._scopes.get(rule.run_id, {}).pop(rule.writer, None) is not None:
+            self._scope_count -= 1
+        known.active_ms = active_ms
+        return refused
 
-    def forget(self, rule_id: str) -> None:
-        """Removes a rule whole, as when the compacted topic drops its key."""
-        known = self._versions.pop(rule_id, None)
-        if known is None:
+    def forget(self, rule_id: str, writer: int = 0) -> None:
+        """Takes a writer's registration out, as when the compacted topic drops its key; with the last one goes the rule."""
+        known = self._known.get(rule_id)
+        if writer:
+            ids = self._ids_of_writer.get(writer, set())
+            ids.discard(rule_id)
+            if not ids:
+                self._ids_of_writer.pop(writer, None)
+                self._ordinals.pop(writer, None)
+        if known is None or known.seqs.pop(writer, None) is None:
             return
-        self._live.discard((rule_id, known.version))
-        if self._by_run.get(known.run_id, {}).pop(rule_id, None) is not None:
-            self._drop_plans(known.run_id)
+        if not known.seqs:
+            self._drop(rule_id)
+        self._drop_scopes(known.rule.run_id)
+
+    def switch_off(self, key: RuleKey, reason: BaseException) -> RuleFailed | None:
+        """Stops applying a version of a rule that failed; None when that was done before."""
+        if key not in self._live:
+            return None
+        known = self._known[key[0]]
+        self._live.discard(key)
+        self._by_run.get(known.rule.run_id, {}).pop(key[0], None)
+        self._drop_scopes(known.rule.run_id)
+        return RuleFailed(*key, reason)
 
     def is_live(self, key: RuleKey) -> bool:
         """Whether this version of the rule is the one that holds."""
         return key in self._live
 
+    def rule(self, key: RuleKey) -> Rule | None:
+        """The rule of this id and version, if it holds."""
+        return self._known[key[0]].rule if key in self._live else None
+
     def ordinal_of(self, writer: int) -> int:
         """How many rules of this writer are known: the greatest ordinal that was seen, since a writer's rules come in order."""
         return self._ordinals.get(writer, 0)
 
-    def picks(self, run_id: str, project: str, rank: int, context: str, names: tuple[str, ...]) -> tuple[Pick, ...]:
-        """The rules that apply to a list of names, by rule id, with the columns they apply to. `project` is empty where it is not known."""
-        plans = self._plans.get(run_id)
-        if plans is None:
-            if len(self._plans) >= _RUNS_MAX:
-                self._plans.clear()
-            plans = self._plans[run_id] = {}
-        plan_key = (names, context, rank, project)
-        found = plans.get(plan_key)
-        if found is None:
-            if len(plans) >= _RUN_PLANS_MAX:
-                plans.clear()
-            found = plans[plan_key] = self._plan(run_id, project, rank, context, names)
+    def of_run(self, run_id: str, project: str) -> Iterable[Rule]:
+        """The rules that hold for a run, whatever they watch, by id."""
+        every = [*self._by_run.get("", {}).values(), *(self._by_run.get(run_id, {}).values() if run_id else ())]
+        return sorted((known.rule for known in every if known.rule.project in ("", project)), key=lambda rule: rule.rule_id)
+
+    def registrations(self, run_id: str) -> list[tuple[str, int]]:
+        """Ids and writers of the registrations of a run's own rules: what must be withdrawn when nothing of the run is left."""
+        if not run_id:
+            return []
+        return [(rule_id, writer) for rule_id, known in self._known.items() if known.rule.run_id == run_id for writer in known.seqs]
+
+    def scope(self, run_id: str, project: str, rank: int, writer: int) -> Scope:
+        """What applies to a writer."""
+        scopes = self._scopes.setdefault(run_id, {})
+        found = scopes.get(writer)
+        if found is None or (found.project, found.rank) != (project, rank):
+            if self._scope_count >= _SCOPES_MAX:
+                self._drop_scopes("")
+                scopes = self._scopes.setdefault(run_id, {})
+            self._scope_count += writer not in scopes
+            found = scopes[writer] = Scope(project, rank, self._candidates(run_id, project, rank, writer), self._matches)
         return found
 
-    def _plan(self, run_id: str, project: str, rank: int, context: str, names: tuple[str, ...]) -> tuple[Pick, ...]:
-        candidates = [*self._by_run.get("", {}).values(), *(self._by_run.get(run_id, {}).values() if run_id else ())]
-        out: list[Pick] = []
-        for rule, metric in sorted(candidates, key=lambda known: known.rule.rule_id):
-            if rule.project not in ("", project) or rule.context not in ("", context) or rule.rank not in (None, rank):
+    def _candidates(self, run_id: str, project: str, rank: int, writer: int) -> list[_Candidate]:
+        every = [*self._by_run.get("", {}).values(), *(self._by_run.get(run_id, {}).values() if run_id else ())]
+        out: list[_Candidate] = []
+        for known in every:
+            rule = known.rule
+            if rule.project not in ("", project) or rule.rank not in (None, rank) or rule.kind == "run_state":
                 continue
-            columns = [place for place, name in enumerate(names) if metric.fullmatch(name)]
-            if columns:
-                chosen = None if len(columns) == len(names) else np.array(columns, dtype=np.int64)
-                out.append(Pick(rule, (rule.rule_id, rule.version), KINDS[rule.kind], chosen))
-        return tuple(out)
+            registered = known.seqs.get(writer) if writer else None
+            out.append(_Candidate(rule, 0, known.active_ms) if registered is None else _Candidate(rule, registered + 1, _ALWAYS_MS))
+        return sorted(out, key=lambda one: one.rule.rule_id)
 
-    def _drop_plans(self, run_id: str) -> None:
+    def _drop(self, rule_id: str) -> None:
+        known = self._known.pop(rule_id, None)
+        if known is not None:
+            self._live.discard((rule_id, known.rule.version))
+            self._by_run.get(known.rule.run_id, {}).pop(rule_id, None)
+            if known.rule.run_id and not self._by_run.get(known.rule.run_id):
+                self._by_run.pop(known.rule.run_id, None)
+            self._drop_scopes(known.rule.run_id)
+
+    def _drop_scopes(self, run_id: str) -> None:
         if run_id:
-            self._plans.pop(run_id, None)
+            self._scope_count -= len(self._scopes.pop(run_id, ()))
         else:
-            self._plans.clear()
+            self._scopes.clear()
+            self._scope_count = 0
 
 
-def pattern(metric: str) -> re.Pattern[str]:
-    """A metric name with `*` for any text and `?` for any one character; every other character stands for itself, case included.
-
-    Matching takes time in proportion to the name, whatever the pattern: each piece between two stars is taken at its first place and never given back (an atomic group),
-    since a later place could not make the rest match where the first one does not.
-    """
-    first, *pieces = ["".join("." if one == "?" else re.escape(one) for one in piece) for piece in metric.split("*")]
-    if not pieces:
-        return re.compile(first, re.DOTALL)
-    *middle, last = pieces
-    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in middle if piece) + ".*" + last, re.DOTALL)
+def _refusal(rule: Rule) -> RuleRefused | None:
+    try:
+        check(rule)
+    except RuleRefused as error:
+        return error
+    return None
 
 
 def must_wait(rules_seen: int, known: int, accepted: int, waited_ms: int, wait_ms_max: int) -> bool:

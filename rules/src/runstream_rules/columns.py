@@ -1,7 +1,8 @@
-"""A frame's rows sorted out by series: which columns of which group go to which block, with series that several groups share put together in the order of their seqs.
+"""Rows of some frames sorted out by series: which columns of which group go to which block, with series that several groups share put together in the order of their seqs.
 
-Usually no two groups of a frame share a series and nothing is copied. Where they do (two lists of names in one context, both with `loss`), rows of the shared series
-are woven together, since a series must be seen in the order of its seqs.
+Frames of one writer mostly have one list of names: their rows become one matrix, however many frames they came in. Usually no two lists share a series and nothing
+more is copied. Where they do (two lists of names in one context, both with `loss`), rows of the shared series are woven together, since a series must be seen in
+the order of its seqs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Piece(NamedTuple):
 
 
 def unseen(frame: MetricFrame, mark: int) -> tuple[list[MetricGroup], int]:
-    """The groups of a frame without rows below the mark, in the order of their first seqs, and how many rows were left out."""
+    """The groups of a frame without rows below the mark, and how many rows were left out."""
     groups: list[MetricGroup] = []
     left_out = 0
     for group in frame.groups:
@@ -39,10 +40,24 @@ def unseen(frame: MetricFrame, mark: int) -> tuple[list[MetricGroup], int]:
         left_out += start
         if start < len(group.seqs):
             groups.append(group if not start else _from(group, start))
-    if len(groups) > 1:
-        # A producer gives a seq once, so the seq alone decides; the names are there so that even nonsense is sorted one way.
-        groups.sort(key=lambda group: (int(group.seqs[0]), group.context, group.subject, group.keys))
     return groups, left_out
+
+
+def merged(groups: Sequence[MetricGroup]) -> list[MetricGroup]:
+    """Groups of one or several frames with one group for each list of names, in the order of their first seqs; groups of later frames come after those of earlier ones."""
+    if len(groups) <= 1:
+        return list(groups)
+    by_names: dict[tuple[str, str, tuple[str, ...]], list[MetricGroup]] = {}
+    alike: list[MetricGroup] = []
+    for group in groups:
+        # Told by identity first: a list of a thousand names takes longer to hash than to work on.
+        if not alike or group.keys is not alike[0].keys or group.context != alike[0].context or group.subject != alike[0].subject:
+            alike = by_names.setdefault((group.context, group.subject, group.keys), [])
+        alike.append(group)
+    out = [_joined(one) for one in by_names.values()]
+    # A producer gives a seq once, so the seq alone decides; the names are there so that even nonsense is sorted one way.
+    out.sort(key=lambda group: (int(group.seqs[0]), group.context, group.subject, group.keys))
+    return out
 
 
 def pieces(groups: Sequence[MetricGroup], directory: Directory) -> list[Piece]:
@@ -79,6 +94,16 @@ def _from(group: MetricGroup, start: int) -> MetricGroup:
     return group._replace(seqs=group.seqs[start:], steps=group.steps[start:], times=group.times[start:], values=group.values[start:])
 
 
+def _joined(groups: list[MetricGroup]) -> MetricGroup:
+    if len(groups) == 1:
+        return groups[0]
+    seqs, steps, times, values = (np.concatenate([group[column] for group in groups]) for column in range(3, 7))
+    if not (seqs[1:] > seqs[:-1]).all():
+        order = np.argsort(seqs, kind="stable")
+        seqs, steps, times, values = seqs[order], steps[order], times[order], values[order]
+    return groups[0]._replace(seqs=seqs, steps=steps, times=times, values=values)
+
+
 def _piece(group: MetricGroup, part: Part) -> Piece:
     values = group.values if part.columns is None else group.values[:, part.columns]
     return Piece(group.context, group.subject, part, Rows(group.seqs, group.steps, group.times, values))
@@ -93,22 +118,26 @@ def _parts_without(shared: set[int], indices: list[int], names: tuple[str, ...])
 
 
 def _woven(groups: list[MetricGroup], indices: list[list[int]], shared: set[int]) -> list[Piece]:
-    """One piece for each shared series, its rows from all groups."""
-    points: dict[int, list[tuple[int, int, int, float]]] = {index: [] for index in sorted(shared)}
+    """Pieces for shared series, those together that stand in the same groups and live in the same block."""
+    homes: dict[int, list[tuple[int, int]]] = {index: [] for index in sorted(shared)}
     names: dict[int, str] = {}
-    for group, columns in zip(groups, indices, strict=True):
-        seqs, steps, times = group.seqs.tolist(), group.steps.tolist(), group.times.tolist()
+    for at, (group, columns) in enumerate(zip(groups, indices, strict=True)):
         for column, index in enumerate(columns):
             if index in shared:
+                homes[index].append((at, column))
                 names[index] = group.keys[column]
-                points[index] += zip(seqs, steps, times, group.values[:, column].tolist(), strict=True)
+    together: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for index, places in homes.items():
+        together.setdefault((index // BLOCK_SERIES_MAX, tuple(at for at, _ in places)), []).append(index)
     out: list[Piece] = []
-    for index, every in points.items():
-        every.sort(key=lambda point: point[0])
-        seqs, steps, times, values = zip(*every, strict=True)
-        rows = Rows(
-            np.array(seqs, dtype=np.int64), np.array(steps, dtype=np.int64), np.array(times, dtype=np.int64), np.array(values, dtype=np.float64)[:, None]
-        )
-        part = part_of(index // BLOCK_SERIES_MAX, [0], [index], (names[index],))
-        out.append(Piece(groups[0].context, groups[0].subject, part, rows))
+    for (block, at), alike in together.items():
+        chosen = [groups[one] for one in at]
+        seqs = np.concatenate([group.seqs for group in chosen])
+        order = np.argsort(seqs, kind="stable")
+        steps = np.concatenate([group.steps for group in chosen])[order]
+        times = np.concatenate([group.times for group in chosen])[order]
+        columns = [[homes[index][place][1] for index in alike] for place in range(len(at))]
+        values = np.concatenate([group.values[:, own] for group, own in zip(chosen, columns, strict=True)])[order]
+        part = part_of(block, list(range(len(alike))), alike, tuple(names[index] for index in alike))
+        out.append(Piece(groups[0].context, groups[0].subject, part, Rows(seqs[order], steps, times, values)))
     return out

@@ -45,11 +45,15 @@ class Route(NamedTuple):
 
 
 class Directory:
-    """Series and their indices. What it answers never changes; `with_series` makes a new one."""
+    """Series and their indices. What it answers never changes; `with_series` makes a new one.
+
+    Routes are found by the identity of the list of names first, since the codec gives the same list for the same bytes.
+    """
 
     def __init__(self, indices: dict[Series, int] | None = None, routes: dict[tuple[str, str, tuple[str, ...]], Route] | None = None) -> None:
         self._indices = indices or {}
         self._routes = routes or {}
+        self._met: dict[tuple[int, str, str], tuple[tuple[str, ...], Route]] = {}
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -60,15 +64,14 @@ class Directory:
 
     def missing(self, context: str, subject: str, names: tuple[str, ...]) -> list[Series]:
         """The series of a list of names that have no index yet; a list that was routed before has none."""
-        if (context, subject, names) in self._routes:
+        if self._known(context, subject, names) is not None:
             return []
         wanted = (Series(name, context, subject) for name in names)
         return [series for series in wanted if series not in self._indices]
 
     def route(self, context: str, subject: str, names: tuple[str, ...]) -> Route:
         """Where a list of names goes. Of a name that stands twice the last column counts; a series without an index is left out."""
-        key = (context, subject, names)
-        found = self._routes.get(key)
+        found = self._known(context, subject, names)
         if found is None:
             every = [self._indices.get(Series(name, context, subject), -1) for name in names]
             last = {index: column for column, index in enumerate(every)}
@@ -78,7 +81,18 @@ class Directory:
                 return found  # A later directory may know the series that found no room in this one.
             if len(self._routes) >= _ROUTES_MAX:
                 self._routes.clear()
-            self._routes[key] = found
+            self._routes[context, subject, names] = found
+        return found
+
+    def _known(self, context: str, subject: str, names: tuple[str, ...]) -> Route | None:
+        met = self._met.get((id(names), context, subject))
+        if met is not None and met[0] is names:
+            return met[1]
+        found = self._routes.get((context, subject, names))
+        if found is not None:
+            if len(self._met) >= _ROUTES_MAX:
+                self._met.clear()
+            self._met[id(names), context, subject] = (names, found)
         return found
 
 

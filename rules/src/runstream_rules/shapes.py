@@ -2,65 +2,91 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from runstream_rules import summary
-from runstream_rules.series import Series
 from runstream_rules.text import message
 from runstream_schemas.ids import named_uuid
 from runstream_schemas.records import Alert, SummaryFrame
 
 if TYPE_CHECKING:
-    from runstream_rules.book import Pick, RuleKey
-    from runstream_rules.columns import Piece
-    from runstream_rules.episodes import Transition
-    from runstream_rules.state import Head, WriterState
+    from runstream_rules.book import RuleKey
+    from runstream_rules.series import Series
+    from runstream_rules.state import WriterState
+    from runstream_schemas.records import AlertState, Rule
 
 
-def alert_of(pick: Pick, head: Head, writer: int, piece: Piece, rows: summary.Rows, change: Transition, now_ms: int, late_before_ms: int) -> Alert:
-    """The alert of one transition; late when its row is older than `late_before_ms`."""
-    rule = pick.rule
-    metric = piece.part.names[change.column]
-    step, time_ms, value = int(rows.steps[change.row]), int(rows.times[change.row]), float(rows.values[change.row, change.column])
-    state = "firing" if change.firing else "resolved"
+class Opening(NamedTuple):
+    """What opened an episode: the writer, the seq of the row (across ranks, the step), and its time."""
+
+    writer: int
+    seq: int
+    time_ms: int
+
+
+class Moment(NamedTuple):
+    """What a transition is about: rank, step and time, the figure that is shown, and what it was compared with."""
+
+    rank: int
+    step: int
+    time_ms: int
+    value: float
+    baseline: float | None
+
+
+class Decision(NamedTuple):
+    """When it is decided, and from which time on rows are not late; both epoch milliseconds."""
+
+    now_ms: int
+    late_before_ms: int
+
+
+def alert(
+    rule: Rule, state: AlertState, run_id: str, project: str, series: Series, opening: Opening, moment: Moment, decision: Decision, alert_id: str
+) -> Alert:
+    """The record of one transition."""
     text = message(
         rule,
         state,
-        metric=metric,
-        context=piece.context,
-        subject=piece.subject,
-        rank=head.rank,
-        step=step,
-        value=value,
-        run_id=head.run_id,
+        series=series,
+        rank=moment.rank,
+        step=moment.step,
+        value=moment.value,
+        baseline=moment.baseline,
+        run_id=run_id,
+        project=project,
     )
     return Alert(
-        alert_id=alert_id(pick.key, head.run_id, writer, Series(metric, piece.context, piece.subject), change.opened_seq),
-        version=0 if change.firing else 1,
+        alert_id=alert_id,
+        version=0 if state == "firing" else 1,
         state=state,
         rule_id=rule.rule_id,
         rule_version=rule.version,
         rule_name=rule.name,
         kind=rule.kind,
         severity=rule.severity,
-        run_id=head.run_id,
-        writer=writer,
-        seq=change.opened_seq,
-        rank=head.rank,
-        metric=metric,
-        context=piece.context,
-        subject=piece.subject,
-        step=step,
-        time_ms=time_ms,
-        value=value,
+        run_id=run_id,
+        writer=opening.writer,
+        seq=opening.seq,
+        rank=moment.rank,
+        metric=series.metric,
+        context=series.context,
+        subject=series.subject,
+        step=moment.step,
+        time_ms=moment.time_ms,
+        value=moment.value,
         operator=rule.operator,
         threshold=rule.threshold,
         text=text,
-        late=time_ms < late_before_ms,
-        decided_ms=now_ms,
+        late=moment.time_ms < decision.late_before_ms,
+        decided_ms=decision.now_ms,
         channels=tuple(rule.channels),
+        project=project,
+        labels=dict(rule.labels),
+        baseline=moment.baseline,
+        opened_ms=opening.time_ms,
     )
 
 

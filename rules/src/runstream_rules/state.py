@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from runstream_rules import summary
+from runstream_rules.episodes import Episode
 from runstream_rules.errors import StateUnreadable
 from runstream_rules.series import BLOCK_SERIES_MAX, Directory, Series
+from runstream_rules.tracks import Track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,20 +28,26 @@ if TYPE_CHECKING:
 
     Longs = NDArray[np.int64]
     Doubles = NDArray[np.float64]
-    Episodes = Mapping[RuleKey, Mapping[int, int]]
+    Episodes = Mapping[RuleKey, Mapping[int, Episode]]
+    Tracks = Mapping[RuleKey, Track]
 
-_VERSION = 1
-_HEAD = struct.Struct("<BqqiiqqI")
+_VERSION = 2
+_HEAD = struct.Struct("<BBqqiiqq")
 _BLOCK = struct.Struct("<qII")
 _COUNT = struct.Struct("<I")
-_OPEN = struct.Struct("<IqI")
+_RULE = struct.Struct("<Iq")
+_SHAPE = struct.Struct("<II")
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What holds for the whole writer: all seqs below `mark` are accounted for. `gaps` counts ranges that never came, `gap_seqs` the seqs in them."""
+    """What holds for the whole writer: all seqs below `mark` are accounted for. `gaps` counts ranges that never came, `gap_seqs` the seqs in them.
+
+    `over` says that the writer has ended and its series were let go: the mark alone is kept, so that repeats are still known.
+    """
 
     run_id: str
+    project: str
     started: int
     attempt: str
     rank: int
@@ -47,17 +55,19 @@ class Head:
     rules_seen: int = 0
     gaps: int = 0
     gap_seqs: int = 0
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """At most 1,000 series; its rows below `mark` are in. `episodes` holds, by rule and version, the seq that opened the episode of each place that fires."""
+    """At most 1,000 series; its rows below `mark` are in. By rule and version, `episodes` holds where each place stands that is not quiet, and `tracks` what the rule keeps."""
 
     mark: int
     series: tuple[Series, ...]
     longs: Longs
     doubles: Doubles
     episodes: Episodes
+    tracks: Tracks
     names: bytes = field(repr=False)  # The series as bytes; kept, since they change seldom and are written often.
 
 
@@ -78,13 +88,13 @@ class WriterState:
 
 def fresh(frame: MetricFrame) -> WriterState:
     """The state before a writer's first frame."""
-    return WriterState(frame.writer, Head(frame.run_id, frame.started, frame.attempt, frame.rank), (new_block(()),), Directory())
+    return WriterState(frame.writer, Head(frame.run_id, frame.project, frame.started, frame.attempt, frame.rank), (new_block(()),), Directory())
 
 
 def new_block(series: tuple[Series, ...]) -> Block:
     """A block whose series have seen nothing."""
     longs, doubles = summary.empty(len(series))
-    return Block(0, series, longs, doubles, {}, names_of(series))
+    return Block(0, series, longs, doubles, {}, {}, names_of(series))
 
 
 def names_of(series: Iterable[Series]) -> bytes:
@@ -127,20 +137,27 @@ def _text(value: str) -> bytes:
 
 
 def _head(head: Head) -> bytes:
-    packed = _HEAD.pack(_VERSION, head.mark, head.started, head.rank, head.rules_seen, head.gaps, head.gap_seqs, 0)
-    return packed + _text(head.run_id) + _text(head.attempt)
+    packed = _HEAD.pack(_VERSION, head.over, head.mark, head.started, head.rank, head.rules_seen, head.gaps, head.gap_seqs)
+    return packed + _text(head.run_id) + _text(head.project) + _text(head.attempt)
 
 
 def _block(block: Block) -> bytes:
     parts = [_BLOCK.pack(block.mark, len(block.series), len(block.names)), block.names]
     parts += (block.longs.astype("<i8", copy=False).tobytes(), block.doubles.astype("<f8", copy=False).tobytes())
     parts.append(_COUNT.pack(len(block.episodes)))
-    for (rule_id, version), opened in sorted(block.episodes.items()):
-        raw = rule_id.encode()
-        places = sorted(opened)
-        parts += (_OPEN.pack(len(raw), version, len(places)), raw)
-        parts += (np.array(places, dtype="<u4").tobytes(), np.array([opened[place] for place in places], dtype="<i8").tobytes())
+    for key, episodes in sorted(block.episodes.items()):
+        places = sorted(episodes)
+        columns = np.array([episodes[place] for place in places], dtype="<i8")
+        parts += (_rule(key), _COUNT.pack(len(places)), np.array(places, dtype="<u4").tobytes(), columns.tobytes())
+    parts.append(_COUNT.pack(len(block.tracks)))
+    for key, track in sorted(block.tracks.items()):
+        parts += (_rule(key), _SHAPE.pack(*track.data.shape), track.places.astype("<u4").tobytes(), track.data.astype("<f8", copy=False).tobytes())
     return b"".join(parts)
+
+
+def _rule(key: RuleKey) -> bytes:
+    raw = key[0].encode()
+    return _RULE.pack(len(raw), key[1]) + raw
 
 
 class _Reader:
@@ -163,27 +180,38 @@ class _Reader:
     def text(self) -> str:
         return self.take(self.unpack(_COUNT)[0]).decode()
 
+    def array(self, count: int, kind: str) -> NDArray[Any]:
+        wanted = np.dtype(kind)
+        return np.frombuffer(self.take(count * wanted.itemsize), dtype=wanted)
+
+    def rule(self) -> RuleKey:
+        size, version = self.unpack(_RULE)
+        return self.take(size).decode(), version
+
     def head(self) -> Head:
-        version, mark, started, rank, rules_seen, gaps, gap_seqs, _ = self.unpack(_HEAD)
+        version, over, mark, started, rank, rules_seen, gaps, gap_seqs = self.unpack(_HEAD)
         if version != _VERSION:
             raise StateUnreadable(f"a state of version {version} came, this release reads version {_VERSION}: replay the topic into a new group")
-        return Head(self.text(), started, self.text(), rank, mark, rules_seen, gaps, gap_seqs)
+        return Head(self.text(), self.text(), started, self.text(), rank, mark, rules_seen, gaps, gap_seqs, bool(over))
 
     def block(self) -> Block:
         mark, count, size = self.unpack(_BLOCK)
         names = self.take(size)
-        longs = np.frombuffer(self.take(8 * summary.LONGS * count), dtype="<i8").reshape(summary.LONGS, count)
-        doubles = np.frombuffer(self.take(8 * summary.DOUBLES * count), dtype="<f8").reshape(summary.DOUBLES, count)
-        episodes: dict[RuleKey, Mapping[int, int]] = {}
+        longs = self.array(summary.LONGS * count, "<i8").reshape(summary.LONGS, count)
+        doubles = self.array(summary.DOUBLES * count, "<f8").reshape(summary.DOUBLES, count)
+        episodes: dict[RuleKey, Mapping[int, Episode]] = {}
         for _ in range(self.unpack(_COUNT)[0]):
-            id_size, version, open_count = self.unpack(_OPEN)
-            rule_id = self.take(id_size).decode()
-            places: list[int] = np.frombuffer(self.take(4 * open_count), dtype="<u4").tolist()
-            seqs: list[int] = np.frombuffer(self.take(8 * open_count), dtype="<i8").tolist()
-            episodes[rule_id, version] = dict(zip(places, seqs, strict=True))
+            key, open_count = self.rule(), self.unpack(_COUNT)[0]
+            places: list[int] = self.array(open_count, "<u4").tolist()
+            columns: list[list[int]] = self.array(4 * open_count, "<i8").reshape(open_count, 4).tolist()
+            episodes[key] = {place: Episode(*one) for place, one in zip(places, columns, strict=True)}
+        tracks: dict[RuleKey, Track] = {}
+        for _ in range(self.unpack(_COUNT)[0]):
+            key, (rows, width) = self.rule(), self.unpack(_SHAPE)
+            tracks[key] = Track(self.array(rows, "<u4").astype(np.int64), self.array(rows * width, "<f8").reshape(rows, width))
         if self.at != len(self.data):
             raise StateUnreadable(f"a state entry ends after {self.at} bytes, but {len(self.data)} came")
-        return Block(mark, _series(names, count), longs, doubles, episodes, names)
+        return Block(mark, _series(names, count), longs, doubles, episodes, tracks, names)
 
 
 def _series(names: bytes, count: int) -> tuple[Series, ...]:

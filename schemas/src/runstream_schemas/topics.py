@@ -59,7 +59,7 @@ _SHIPPER = ("shipper",)
 TOPICS: dict[Name, Topic] = {
     one.name: one
     for one in (
-        Topic("run", "Run", "run_id", 4, FOREVER_MS, False, _SHIPPER, ("processors", "sinks"), "what users say of a run, one record a change"),
+        Topic("run", "Run", "run_id", 4, FOREVER_MS, False, _SHIPPER, ("sinks",), "what users say of a run, one record a change"),
         Topic(
             "writer",
             "Writer",

@@ -6,31 +6,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runstream_rules.errors import RuleRefused
+from runstream_rules.kinds.base import Seen
+from runstream_rules.regions import Bounds, Region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from runstream_rules.summary import Rows
     from runstream_schemas.records import Rule
 
     Doubles = NDArray[np.float64]
-    Bools = NDArray[np.bool_]
+
+_GREATEST = float(np.finfo(np.float64).max)
 
 
 class NonFinite:
     """This kind has no fields of its own; a threshold or operator on it is a mistake that is said."""
 
+    fields = frozenset[str]()
+    finite = False
+    plain = True
+
     def check(self, rule: Rule) -> None:
-        """Raises RuleRefused when a comparison was given too."""
-        if rule.operator:
-            raise RuleRefused("operator", "empty for a non_finite rule", rule.operator)
-        if rule.threshold is not None:
-            raise RuleRefused("threshold", "left out of a non_finite rule", rule.threshold)
+        """Has nothing to check."""
 
-    def opens(self, rule: Rule, values: Doubles) -> Bools:  # noqa: ARG002  # the protocol's signature
-        """NaN and infinities."""
-        return ~np.isfinite(values)
+    def bounds(self, rule: Rule) -> Bounds:  # noqa: ARG002  # the protocol's signature
+        """Whatever is not a finite number."""
+        return Bounds(Region(-_GREATEST, _GREATEST, outside=True, nan=True), Region(-_GREATEST, _GREATEST))
 
-    def closes(self, rule: Rule, values: Doubles) -> Bools:  # noqa: ARG002  # the protocol's signature
-        """Finite values."""
-        return np.isfinite(values)
+    def fresh(self, rule: Rule) -> Doubles:  # noqa: ARG002  # the protocol's signature
+        """No state."""
+        return np.empty(0)
+
+    def look(self, rule: Rule, state: Doubles, rows: Rows) -> Seen:  # noqa: ARG002  # the protocol's signature
+        """The values themselves."""
+        return Seen(rows.values, rows.values)

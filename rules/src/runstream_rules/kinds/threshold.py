@@ -8,52 +8,62 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from runstream_rules.errors import RuleRefused
+from runstream_rules.kinds.base import Seen, require_one_of, require_threshold
+from runstream_rules.regions import Bounds, complement, relation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
     from numpy.typing import NDArray
 
+    from runstream_rules.summary import Rows
     from runstream_schemas.records import Rule
 
     Doubles = NDArray[np.float64]
-    Bools = NDArray[np.bool_]
-    Compare = Callable[[Doubles, float], Bools]
+
+OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
 
 
-# Written with < and > alone where != would be, since NaN != x holds in IEEE arithmetic.
-_OPENS: dict[str, Compare] = {
-    "<": lambda values, bound: values < bound,
-    "<=": lambda values, bound: values <= bound,
-    ">": lambda values, bound: values > bound,
-    ">=": lambda values, bound: values >= bound,
-    "==": lambda values, bound: values == bound,
-    "!=": lambda values, bound: (values < bound) | (values > bound),
-}
-_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+def check_relation(rule: Rule) -> None:
+    """Raises RuleRefused for an operator that is not one of the six, a threshold that is no finite number, or a `clear` on the wrong side of it."""
+    require_one_of(rule, "operator", OPERATORS)
+    require_threshold(rule)
+    assert rule.threshold is not None, "the threshold was checked"
+    if rule.clear is None:
+        return
+    if rule.operator in ("==", "!="):
+        raise RuleRefused("clear", f"left out with the operator {rule.operator}", rule.clear)
+    below = rule.operator in (">", ">=")
+    if not math.isfinite(rule.clear) or (rule.clear > rule.threshold if below else rule.clear < rule.threshold):
+        raise RuleRefused("clear", f"a number not {'above' if below else 'below'} the threshold, {rule.threshold:g}", rule.clear)
 
 
-def _bound(rule: Rule) -> float:
-    assert rule.threshold is not None, "a threshold rule was checked when it was learned"
-    return rule.threshold
+def relation_bounds(rule: Rule) -> Bounds:
+    """Where `figure operator threshold` holds, and where `figure operator clear` does not."""
+    assert rule.threshold is not None, "the threshold was checked"
+    return Bounds(relation(rule.operator, rule.threshold), complement(relation(rule.operator, rule.threshold if rule.clear is None else rule.clear)))
 
 
 class Threshold:
-    """`operator` and `threshold` are this kind's fields."""
+    """`operator`, `threshold` and `clear` are this kind's fields."""
+
+    fields = frozenset({"operator", "threshold", "clear"})
+    finite = False
+    plain = True
 
     def check(self, rule: Rule) -> None:
-        """Raises RuleRefused for an operator that is not one of the six, or a threshold that is missing or NaN."""
-        if rule.operator not in _OPENS:
-            raise RuleRefused("operator", f"one of {' '.join(_OPENS)} for a threshold rule", rule.operator)
-        if rule.threshold is None or math.isnan(rule.threshold):
-            raise RuleRefused("threshold", "a number for a threshold rule", rule.threshold)
+        """Raises RuleRefused when the relation does not fit."""
+        check_relation(rule)
 
-    def opens(self, rule: Rule, values: Doubles) -> Bools:
-        """Values for which `value operator threshold` holds."""
-        return _OPENS[rule.operator](values, _bound(rule))
+    def bounds(self, rule: Rule) -> Bounds:
+        """By the relation."""
+        return relation_bounds(rule)
 
-    def closes(self, rule: Rule, values: Doubles) -> Bools:
-        """Values for which it does not hold, NaN left out."""
-        return _OPENS[_OPPOSITE[rule.operator]](values, _bound(rule))
+    def fresh(self, rule: Rule) -> Doubles:  # noqa: ARG002  # the protocol's signature
+        """No state."""
+        return np.empty(0)
+
+    def look(self, rule: Rule, state: Doubles, rows: Rows) -> Seen:  # noqa: ARG002  # the protocol's signature
+        """The values themselves."""
+        return Seen(rows.values, rows.values)
