@@ -22,7 +22,7 @@ from runstream_producers.journal.segments import locked
 from runstream_schemas.settings import environment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from runstream_schemas.settings import Settings
@@ -32,6 +32,7 @@ _log = logging.getLogger("runstream")
 WATCH_S = 1.0  # How often the watch looks: an agent that was killed is missed for about as long.
 START_PAUSE_S = 3.0  # What a new agent is given to take its lock before another is started.
 STARTING_S = 15.0  # What the agent of another rank is given. One that hangs at its start is not waited for any longer.
+STOP_S = 0.2  # For the watch's thread to end, which takes no time unless it is starting an agent. A subinterpreter that ends with a thread running takes the process with it.
 STARTS_MAX = 100  # Agents started without one ever staying: then something is wrong that starting more does not mend.
 STARTING_NAME = "agent.starting"
 
@@ -63,6 +64,8 @@ class Watch:
     def stop(self, deadline: float) -> None:  # noqa: ARG002 - there is nothing to wait for
         """Ends the watching; the agent goes on."""
         self._stop.set()
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(STOP_S)
 
     def ensure(self, now: float) -> None:
         """Starts an agent where none holds the lock. Never waits and never raises."""
@@ -81,7 +84,7 @@ class Watch:
                     self._started_at = now
                     self._starts += 1
                     self._children.append(self._spawn(descriptors))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # An isolated subinterpreter may start no process.
             self._started_at = now
             if self._told_of != str(error):
                 self._told_of = str(error)
@@ -90,7 +93,7 @@ class Watch:
                 )
 
     @contextlib.contextmanager
-    def _turn(self, now: float) -> Iterator[tuple[bool, tuple[int, ...]]]:
+    def _turn(self, now: float) -> Generator[tuple[bool, tuple[int, ...]]]:
         """Whether it is this process's turn to start the agent, and the descriptor that the agent is to hold meanwhile."""
         descriptor = os.open(self._folder / STARTING_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
