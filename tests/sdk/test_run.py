@@ -394,6 +394,9 @@ def test_wrong_settings_raise_in_init(offline: Offline, monkeypatch: pytest.Monk
     """SettingsError is the one thing that init raises, and names the setting."""
     with pytest.raises(runstream.SettingsError, match="mode"):
         runstream.init("p", mode="sometimes")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(runstream.SettingsError, match="batch_size"):
+        runstream.init("p", settings={"batch_size": 1})
+    assert runstream.init("p", settings={"batch_size": 2048})._settings.batch_size == 2048
     monkeypatch.setenv("RUNSTREAM_KAFAK", "x")
     with pytest.raises(runstream.SettingsError, match=r"RUNSTREAM_KAFAK.*RUNSTREAM_KAFKA"):
         runstream.init("p")

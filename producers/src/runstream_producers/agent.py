@@ -65,17 +65,22 @@ def serve(folder: Path, settings: Settings, begun: Callable[[Agent], None], clos
     from runstream_producers.kafka import Sender, SenderError, producer_options
     from runstream_producers.loop import Agent
     from runstream_producers.readings import Readings
+    from runstream_schemas.settings import refreshed
 
     readings = Readings(folder, Sampler(), settings.hardware_interval) if settings.hardware_interval > 0 else None
     try:
         sender, pause_s = None, FATAL_PAUSE_S
         while True:
+            settings = refreshed(settings)
             sender = Sender(producer_options(settings, f"runstream-agent-{socket.gethostname()}"), sender)
             agent = Agent(folder, settings, sender, readings)
             begun(agent)
             _log.info("agent begins folder=%s kafka=%s", folder, settings.kafka)
             agent.run()
-            agent.close(0.0 if sender.broken else close_s)
+            agent.close(0.0 if sender.broken or agent.moved else close_s)
+            if agent.moved:
+                sender = None  # What went wrong at the other address is no news of this one.
+                continue
             if sender.broken:  # Where it lies at the rights of this user, the next producer comes to the same end.
                 pause_s = FATAL_PAUSE_S if sender.delivered else min(2 * pause_s, FATAL_PAUSE_MAX_S)
                 _pause(pause_s, agent)

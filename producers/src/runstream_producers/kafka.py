@@ -33,6 +33,9 @@ def producer_options(settings: Settings, client_id: str) -> dict[str, Any]:
         "message.timeout.ms": 0,
         # How long a topic that Kafka does not know is waited for, before its records are answered with an error.
         "topic.metadata.propagation.max.ms": 10_000,
+        # A connection that is silent for so long is given up; the broker itself waits for its replicas for half of that, so that its answer comes in time.
+        "socket.timeout.ms": round(settings.register_timeout * 1000),
+        "request.timeout.ms": round(settings.register_timeout * 500),
         "linger.ms": settings.linger_ms,
         "compression.type": "lz4",
         # Faust's partitioner, so that records of one key meet its tables' partitions.
@@ -75,7 +78,7 @@ _KINDS: dict[Kind, tuple[int, ...]] = {
 }
 # What to do about each kind, for the one line that a user reads.
 _ADVICE: dict[Kind, str] = {
-    "unreachable": "Kafka cannot be reached: check RUNSTREAM_KAFKA and the network",
+    "unreachable": "Kafka cannot be reached: check RUNSTREAM_KAFKA and the network, or start a stack with `runstream up`",
     "access": "Kafka refuses this client: check the credentials in RUNSTREAM_KAFKA_OPTIONS and what they may write to",
     "topic": "a topic is missing: `python -m runstream_producers.topics apply` creates them",
 }

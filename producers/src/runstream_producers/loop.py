@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from runstream_producers import claims, states
 from runstream_producers.hands import take_up
+from runstream_schemas.settings import refreshed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,13 +45,13 @@ class Agent:
         self._look_again_at = 0.0
         self._scan_at = 0.0
         self._ship_at = 0.0
-        self.stopping = False
+        self.stopping = self.moved = False
 
     def run(self) -> None:
-        """Works until told to stop, until nothing has been left to do for `agent_idle_timeout` seconds, or until the sender is broken."""
+        """Works until told to stop, until nothing has been left to do for `agent_idle_timeout` seconds, until the sender is broken or Kafka has moved."""
         states.publish_schemas(self._sender, self._settings.topic_prefix)
         claims.sweep(self._folder)
-        while not self.stopping and not self._sender.broken:
+        while not (self.stopping or self.moved or self._sender.broken):
             now = time.monotonic()
             self.step(now)
             if now - self._busy_at > self._settings.agent_idle_timeout:
@@ -101,6 +102,7 @@ class Agent:
         if self._readings is not None:
             ranks = [hand.shipment.identity for hand in self._hands.values() if not hand.over]
             self._readings.take((one for one in ranks if one.kind == "rank"), now)
+        self.moved = refreshed(self._settings) is not self._settings
         if self._sender.trouble != self._told_trouble:
             self._told_trouble = self._sender.trouble
             states.tell_trouble(self._folder, self._sender.trouble)

@@ -1,4 +1,7 @@
-"""Where journals live: one folder a user, connection settings and journal version, so that a run with other settings never ships to the wrong cluster."""
+"""Where journals live: one folder a user, connection settings and journal version, so that a run with other settings never ships to the wrong cluster.
+
+Where nothing names a Kafka, the connection is the embedded stack of the home folder, whatever port it has today.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runstream_producers.journal import format as fmt
+from runstream_schemas.settings import STACK
 
 if TYPE_CHECKING:
     from runstream_schemas.settings import Settings
@@ -23,7 +27,8 @@ def journal_root(settings: Settings) -> Path:
 
 def agent_folder(settings: Settings) -> Path:
     """The folder of one agent: its lock, its log and the journals that it ships."""
-    connection = json.dumps([settings.kafka, sorted(settings.kafka_options.items()), settings.topic_prefix, fmt.VERSION])
+    kafka = f"{STACK} {settings.home}" if settings.kafka_is_stack else settings.kafka
+    connection = json.dumps([kafka, sorted(settings.kafka_options.items()), settings.topic_prefix, fmt.VERSION])
     return journal_root(settings) / f"v{fmt.VERSION}-{hashlib.sha256(connection.encode()).hexdigest()[:12]}"
 
 

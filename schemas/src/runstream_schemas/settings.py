@@ -97,6 +97,9 @@ class Settings(Model):
     batch_interval: float = Field(default=0.1, description="seconds the agent waits for more rows before it cuts a frame", ge=0.0, le=60.0)
     batch_size: int = Field(default=512 << 10, description="bytes of rows after which a frame is cut", ge=1024, le=4 << 20)
     linger_ms: int = Field(default=5, description="milliseconds librdkafka waits to fill a request", ge=0, le=60_000)
+    register_timeout: float = Field(
+        default=60.0, description="seconds that Kafka may take to answer one request before its connection is given up and its records are sent again", ge=1.0, le=300.0
+    )
     hardware_interval: float = Field(default=5.0, description="seconds between hardware readings; 0 turns them off", ge=0.0, le=3600.0)
     heartbeat_interval: float = Field(default=5.0, description="seconds between a writer's heartbeats", ge=0.1, le=3600.0)
     agent_idle_timeout: float = Field(default=30.0, description="seconds without a writer after which the agent ends itself", ge=0.1)

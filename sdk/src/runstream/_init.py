@@ -52,6 +52,7 @@ def init(
     mode: Literal["online", "inline", "offline", "disabled"] | None = None,
     strict: bool | None = None,
     kafka: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Run:
     """Begins this process's part in a run; every rank calls it, and nobody waits for anybody, nor for Kafka.
 
@@ -70,7 +71,9 @@ def init(
         metadata: whatever else is to be said of the run, as JSON can hold it.
         mode: `online` ships by an agent beside the ranks, `inline` by a thread of this process, `offline` keeps the journal on disk, `disabled` records nothing.
         strict: raise on bad input instead of warning once; for tests.
-        kafka: Kafka bootstrap servers; else `RUNSTREAM_KAFKA`, the settings file, or the embedded stack that runs here.
+        kafka: Kafka bootstrap servers; else `RUNSTREAM_KAFKA`, the settings file, or the embedded stack of the home folder, which may be started later.
+        settings: any other setting by its name, such as `{"batch_size": 65536}`; `runstream settings` lists them. What concerns shipping holds for the agent that this run starts;
+            one that serves the node already keeps its own.
 
     Returns:
         The run, whose `id` is: the UUIDv5 of project and `id` or `external_id`; else `RUNSTREAM_RUN_ID`; else what the launcher (torchrun, Slurm, mpirun, Ray) makes unique; else new.
@@ -82,17 +85,17 @@ def init(
         >>> with runstream.init(project="digits", name="baseline") as run:
         ...     run.log({"loss": 0.5}, step=1)
     """
-    given = {"mode": mode, "strict": strict, "kafka": kafka}
-    settings = load(given)
-    report = Reporter(strict=settings.strict)
+    given = {**(settings or {}), **{name: value for name, value in (("mode", mode), ("strict", strict), ("kafka", kafka)) if value is not None}}
+    chosen = load(given)
+    report = Reporter(strict=chosen.strict)
     project = str(project)
     launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
-    run = _begin(_run_id(project, id or external_id, settings, launch, report), project, settings, launch, report)
+    run = _begin(_run_id(project, id or external_id, chosen, launch, report), project, chosen, launch, report)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
     run.change(name=name, metadata=metadata, **said)
     if config:
         run.log_params(config)
-    os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given})
+    os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=str)
     previous = current()
     if previous is not None and previous.alive and _interactive():
         report("again", f"run {previous.id} was still open in this session and has been finished, since another one begins")
