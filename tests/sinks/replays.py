@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from runstream_schemas.records import MetricFrame
     from tests.sinks.workers import Pipe, Sent
 
-VIEWS = ("metrics", "hardware", "runs", "writers", "events", "params", "params_history", "rules", "alerts", "summaries", "dead_letters", "account")
+VIEWS = ("metrics", "hardware", "runs", "writers", "events", "params", "params_history", "rules", "silences", "alerts", "summaries", "dead_letters", "account")
 QUIET = Caller(lambda: False, lambda _: None)
 
 
@@ -62,6 +62,7 @@ def send_everything(pipe: Pipe, run_id: str, *, frames: int = 5) -> None:
         ("param", run, examples.param(run_id, "lr", "float", "0.1")),
         ("param", run, examples.param(run_id, "name", "string", '"x"', seq=6)),
         ("rule", run, examples.rule(run_id, run_id=run_id)),
+        ("silence", run, examples.silence(run_id, run_id=run_id)),
         ("summary", run, examples.summary(run_id)),
         ("alert", run, examples.alert(run_id)),
         ("alert", run, examples.alert(run_id, decided_ms=examples.STARTED_MS + 999)),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runstream_sinks import checksums, swap
+from runstream_sinks import checksums, swap, upkeep
 from runstream_sinks.replay import Request, Stopped, replay
+from runstream_sinks.retention import Keep
 from runstream_sinks.swap import Differs
 from runstream_sinks.tables import TABLE_OF, TABLES
 from runstream_sinks.verify import Report, TableReport, verify
@@ -162,6 +163,32 @@ def test_what_kafka_keeps_no_more_is_not_covered(pipe: Pipe) -> None:
     [differing] = table(check(pipe, "metric"), "metric_points").differing
     assert (differing.run, differing.missing, differing.extra) == (run_id, 2, 0)
     assert pipe.end(worker)[0] == 0
+
+
+def test_what_retention_took_is_no_difference_and_goes_with_a_swap(pipe: Pipe, shadow: str) -> None:
+    """What is younger than its horizon is compared all the same, and another database keeps rows as long as the live one."""
+    run_id = new_run()
+    worker = pipe.start()
+    pipe.send_frames(*frames_of(run_id, writers=2))
+    young = [frame._replace(started=int(1000 * time.time())) for frame in frames_of(run_id, writers=1, frames=2, first_writer=9)]
+    pipe.send_frames(*young)
+    pipe.send(("event", b"k", examples.event(run_id)), ("alert", b"k", examples.alert(run_id)))
+    wait_until_stored(pipe)
+    assert pipe.end(worker)[0] == 0
+    url, database = pipe.settings.clickhouse_url, pipe.settings.clickhouse_database
+    upkeep.apply(url, database, upkeep.todo(url, database, upkeep.Wishes(keeps=[Keep("metrics", 30), Keep("events", 30)])))
+    pipe.query("OPTIMIZE TABLE metric_points FINAL")
+    pipe.query("ALTER TABLE events_log DELETE WHERE 1 SETTINGS mutations_sync = 2")  # As its TTL would do in 30 days.
+    wait_for(lambda: pipe.count("metrics") == 16, "retention")
+    report = check(pipe)
+    assert report.equal, report
+    assert (table(report, "metric_points").not_covered, table(report, "events_log").not_covered) == (80, 1)
+    pipe.query("ALTER TABLE metric_points DELETE WHERE writer = 9 AND seq = 7 SETTINGS mutations_sync = 2")
+    [differing] = table(check(pipe), "metric_points").differing
+    assert (differing.missing, differing.extra, differing.not_covered) == (2, 0, 80)
+    replay(pipe.settings, Request(ALL, into=shadow), QUIET)
+    ttl = "SELECT name FROM system.tables WHERE database = {name:String} AND engine_full LIKE '%TTL%' ORDER BY name"
+    assert pipe.query(ttl, name=shadow) == pipe.query(ttl, name=database) == [("events_log",), ("metric_points",)]
 
 
 def test_a_database_is_compared_and_takes_the_place_of_the_live_one_while_writes_go_on(pipe: Pipe, shadow: str) -> None:

@@ -20,11 +20,27 @@ if TYPE_CHECKING:
 # The engine spills to disk past it, so that a run of any size can be compared.
 GROUP_BYTES_MAX = 1 << 30
 EXAMPLES = 3
+NO_HORIZON = "1970-01-01 00:00:00.000"
+# By what a row's age is told where it is not stored: when its process started, else the time it carries, since nobody knows when it would have been received.
+_NEVER = "'2200-01-01 00:00:00'"
+_MOMENTS: dict[Name, str] = {
+    "metric_points": "started",
+    "hardware_points": "started",
+    "summary_series": "started",
+    "events_log": "time",
+    "params_log": "time",
+    "alerts_log": "decided",
+    "dead_letters_log": "set_aside",
+}
 
 SHAPES = """
-SELECT name, sorting_key, engine_full FROM system.tables
-WHERE database = {here:String} AND name IN (SELECT arrayJoin({tables:Array(String)}))
+SELECT replaceRegexpOne(name, '_local$', '') AS table, argMax(sorting_key, endsWith(name, '_local')), argMax(engine_full, endsWith(name, '_local'))
+FROM system.tables
+WHERE database = {here:String} AND table IN (SELECT arrayJoin({tables:Array(String)}))
+GROUP BY table
 """
+# Rows of processes that started, or that were received, before a view's horizon may have been retired.
+HORIZONS = "SELECT name, toString(horizon) FROM `{database}`.retention"
 # Columns that both sides have: while a new version of the tables is filled, one side may know more than the other.
 COLUMNS = """
 SELECT table, groupArray(name)
@@ -100,8 +116,9 @@ def sums(one: Shape, database: str, *, some_runs: bool) -> str:
 def _side(one: Shape, database: str, side: int) -> str:
     sequence = "writer AS w, seq AS s" if one.in_sequence else "toUInt64(0) AS w, toUInt64(0) AS s"
     version = one.version or "toUInt64(0)"
+    moment = f"toDateTime64({_MOMENTS.get(one.table, _NEVER)}, 3, 'UTC')"
     return (
-        f"SELECT {one.run} AS run, sipHash64(tuple({one.key})) AS k, {version} AS v, {one.hash} AS h, {sequence}, {side} AS side "
+        f"SELECT {one.run} AS run, sipHash64(tuple({one.key})) AS k, {version} AS v, {one.hash} AS h, {sequence}, {moment} AS t, {side} AS side "
         f"FROM `{database}`.`{one.table}` FINAL WHERE {one.of_runs()}"
     )
 
@@ -110,7 +127,7 @@ def _keys(one: Shape, here: str, there: str) -> str:
     """One row a key of `{runs}`: what each side has under it."""
     return f"""
 SELECT
-    run, k, any(w) AS w, any(s) AS s,
+    run, k, any(w) AS w, any(s) AS s, any(t) AS t,
     countIf(side = 1) AS here, maxIf(v, side = 1) AS here_v, sumIf(h, side = 1) AS here_h,
     countIf(side = 2) AS there, maxIf(v, side = 2) AS there_v, sumIf(h, side = 2) AS there_h,
     there > 0 AND (here = 0 OR here_v < there_v OR (here_v = there_v AND here_h != there_h)) AS missing,
@@ -135,11 +152,18 @@ _SETTINGS = f"SETTINGS max_bytes_before_external_group_by = {GROUP_BYTES_MAX}"
 
 
 def differences(one: Shape, here: str, there: str, *, complete: bool) -> str:
-    """For each of `{runs}`: keys that `here` lacks, keys that `there` lacks, those of them that it does not reach back to, and hashes of some that are missing."""
+    """For each of `{runs}`: keys that `here` lacks, keys that `there` lacks, those of either that cannot be told, and hashes of some that are missing.
+
+    What `here` lacks cannot be told from before `{horizon}`, since retention may have taken it; what `there` lacks, from before its oldest records.
+    """
     covered = _covered(one, complete=complete)
     return f"""
-SELECT run, countIf(missing), countIf(extra AND {covered}), countIf(extra AND NOT {covered}), groupArrayIf({EXAMPLES})(k, missing)
-FROM ({_keys(one, here, there)}) AS keys LEFT JOIN ({_oldest_or_none(one, there)}) AS old USING w
+SELECT
+    run,
+    countIf(missing AND NOT retired), countIf(extra AND {covered}), countIf((extra AND NOT {covered}) OR (missing AND retired)),
+    groupArrayIf({EXAMPLES})(k, missing AND NOT retired)
+FROM (SELECT *, here = 0 AND t < toDateTime64({{horizon:String}}, 3, 'UTC') AS retired FROM ({_keys(one, here, there)})) AS keys
+LEFT JOIN ({_oldest_or_none(one, there)}) AS old USING w
 GROUP BY run {_SETTINGS}
 """
 

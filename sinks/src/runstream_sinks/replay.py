@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 from runstream_schemas.catalogue import Catalogue, bundled
 from runstream_schemas.topics import TOPICS
-from runstream_sinks import migrations
-from runstream_sinks.clickhouse import Server, create_database, has_database
+from runstream_sinks import migrations, upkeep
+from runstream_sinks.clickhouse import Server, has_database
 from runstream_sinks.errors import KafkaRefused, ServerRefused, SinksError
 from runstream_sinks.fill import Caller, Counts, Fill, Malformed, runs_filter
 from runstream_sinks.kafka import SchemaReader
 from runstream_sinks.kafka_reader import Kept, Reader, sinks_group
+from runstream_sinks.layout import Cluster
 from runstream_sinks.ledger import Mark, Place
+from runstream_sinks.retention import RETAINED, Keep
 from runstream_sinks.spans import BEGINNING, END, At, Bound, Offset, Span, resolve
 
 if TYPE_CHECKING:
@@ -245,26 +247,27 @@ def schemas_of(settings: Settings) -> Generator[tuple[Catalogue, Callable[[], bo
 
 
 def prepare_tables(settings: Settings, into: str | None) -> str:
-    """The name of the database to fill, its tables being there: made where it is another than the live one.
+    """The name of the database to fill, its tables being there: made where it is another than the live one, with the retention of that.
 
     Raises:
         ServerRefused: the live one has no tables yet.
         MigrationMismatch: the database is not what this version makes.
     """
-    database = into or settings.clickhouse_database
-    if into is not None:
-        create_database(settings.clickhouse_url, database)
-    elif not has_database(settings.clickhouse_url, database):
-        raise ServerRefused(f"database {database} does not exist: runstream migrate makes it")
-    server = Server(settings.clickhouse_url, database)
+    url, live = settings.clickhouse_url, settings.clickhouse_database
+    server = Server(url, live)
     try:
-        if into is not None:
-            migrations.migrate(server)
-        elif migrations.plan(migrations.bundled(), migrations.applied(server)):
-            raise ServerRefused(f"database {database} lacks tables of this version: runstream migrate makes them")
+        is_there = has_database(url, live)
+        if into is None:
+            if not is_there or migrations.plan(migrations.bundled(), migrations.applied(server)):
+                raise ServerRefused(f"database {live} lacks tables of this version: runstream migrate makes them")
+            return live
+        days = upkeep.kept(server) if is_there else dict[str, int]()
     finally:
         server.close()
-    return database
+    cluster = None if settings.clickhouse_cluster is None else Cluster(settings.clickhouse_cluster, into)
+    wishes = upkeep.Wishes(cluster, keeps=[Keep(name, days.get(name, 0)) for name in RETAINED])
+    upkeep.apply(url, into, upkeep.todo(url, into, wishes))
+    return into
 
 
 def replay(settings: Settings, request: Request, caller: Caller) -> Result:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from runstream_sinks import checksums
 from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.replay import prepare_tables
-from runstream_sinks.tables import TABLE_OF, Name
+from runstream_sinks.retention import RETAINED
+from runstream_sinks.tables import TABLE_OF, TABLES, Name
 from runstream_sinks.verify_sides import Database, Topics
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class RunDifference:
 
 @dataclass(slots=True)
 class TableReport:
-    """A table's comparison. `not_covered` counts rows that are older than what the other side reaches back to."""
+    """A table's comparison. `not_covered` counts rows that are older than what the other side reaches back to, or than what retention has left here."""
 
     table: Name
     topic: topics.Name
@@ -91,11 +92,13 @@ class Comparison:
         self._here = database
         self._scratch = scratch
         self._runs = sorted(runs)
+        self._horizons: dict[Name, str] = {}
 
     def compare(self, other: Other, names: Sequence[topics.Name]) -> list[TableReport]:
         """Compares the tables of topics; see the module's words."""
         other.begin()
         shapes = self._shapes(names, other.database)
+        self._horizons = self._find_horizons()
         reports = [self._first_look(topic, shapes[TABLE_OF[topic]], other) for topic in names]
         noted = [report for report in reports if any(one.extra for one in report.differing)]
         if noted:
@@ -113,6 +116,13 @@ class Comparison:
         said = {name: (key, engine) for name, key, engine in self._server.query(checksums.SHAPES, asked)}
         return {table: checksums.shape(table, *said[table], columns[table]) for table in tables}
 
+    def _find_horizons(self) -> dict[Name, str]:
+        """Before when rows of a table may have been retired."""
+        tables: dict[str, Name] = {view: name for view, (table, _) in RETAINED.items() for name in TABLES if name == table}
+        has_retention = self._server.query("SELECT 1 FROM system.tables WHERE database = {here:String} AND name = 'retention'", {"here": self._here})
+        found = self._server.query(checksums.HORIZONS.format(database=self._here)) if has_retention else ()
+        return {tables[view]: horizon for view, horizon in found if view in tables}
+
     def _first_look(self, topic: topics.Name, shape: Shape, other: Other) -> TableReport:
         here, there = self._sums(shape, self._here), self._sums(shape, other.database)
         complete = other.complete(topic)
@@ -129,7 +139,8 @@ class Comparison:
                 differing[run] = RunDifference(run, rows, rows_there)
         for some in _some(list(differing)):
             sql = checksums.differences(shape, self._here, other.database, complete=complete)
-            for run, missing, extra, not_covered, hashes in self._server.query(sql, {"runs": some}):
+            horizon = self._horizons.get(shape.table, checksums.NO_HORIZON)
+            for run, missing, extra, not_covered, hashes in self._server.query(sql, {"runs": some, "horizon": horizon}):
                 one = differing[run]
                 one.missing, one.extra, one.not_covered = missing, extra, not_covered
                 report.not_covered += not_covered

@@ -6,8 +6,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from runstream_schemas.topics import TOPICS
-from runstream_sinks import migrations
-from runstream_sinks.clickhouse import Server
+from runstream_sinks import upkeep
 from runstream_sinks.errors import SinksError
 from runstream_sinks.kafka_reader import Reader, sinks_group
 from runstream_sinks.replay import Request, Stopped, fill_group, full_names, read_into, replay
@@ -90,11 +89,8 @@ class Topics:
 
     def begin(self) -> None:
         """Reads what the sinks have stored by now."""
-        server = Server(self._settings.clickhouse_url, self.database)
-        try:
-            migrations.migrate(server)
-        finally:
-            server.close()
+        # On one node even where the live tables are on a cluster: nobody reads these but the node that compares.
+        upkeep.apply(self._settings.clickhouse_url, self.database, upkeep.todo(self._settings.clickhouse_url, self.database, upkeep.Wishes()))
         stored = stored_offsets(self._settings, self._places)
         self._limits = self._reader.limits(self._places)
         self.behind = sum(max(0, high - max(low, stored.get(place, 0))) for place, (low, high) in self._limits.items())
