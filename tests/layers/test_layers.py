@@ -70,11 +70,10 @@ def loaded_by(module: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_importing_the_sdk_loads_nothing_heavy() -> None:
-    """`import runstream` in training code loads neither Faust nor ClickHouse, pyarrow or pandas."""
-    loaded = loaded_by("runstream")
-    assert "runstream" in loaded
-    assert not loaded.intersection(HEAVY)
+def test_importing_the_sdk_loads_nothing_of_others() -> None:
+    """`import runstream` in training code loads the standard library and our own packages; the set-up of this virtual environment may load more before any import."""
+    loaded = loaded_by("runstream") - loaded_by("json")
+    assert loaded - sys.stdlib_module_names == {"runstream", "runstream_producers", "runstream_schemas"}
 
 
 @pytest.mark.parametrize("module", sorted({module for folder in FOLDERS for module in commands(folder).values()}))
