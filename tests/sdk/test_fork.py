@@ -46,6 +46,37 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 run.log({"parent": 2.0}, step=2)
 """
 
+# Whatever lock of ours a thread of the parent holds at the fork, no child has the thread that would let go of it.
+FORKS_AMID_CALLS = """
+import os, signal, sys, threading, runstream
+sys.setswitchinterval(1e-5)
+run = runstream.init("p")
+stop = threading.Event()
+def work(thread):
+    number = 0
+    while not stop.is_set():
+        run.log({f"thread-{thread}": float(number), f"bad-{number}": "no number"}, step=number)
+        if number % 5 == 0:
+            run.log_event("e", metadata={"number": number})
+            run.log_params({"p": number})
+            run.alert_on("a", ">", number)
+        number += 1
+threads = [threading.Thread(target=work, args=(thread,), daemon=True) for thread in range(4)]
+for one in threads: one.start()
+for _ in range(12):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        for step in range(50): run.log({"child": float(step), "bad": None}, step=step)
+        run.log_event("e")
+        run.finish()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+stop.set()
+for one in threads: one.join()
+run.finish()
+"""
+
 
 def run_script(script: str, environ: dict[str, str]) -> float:
     """Runs a script that must succeed; returns the seconds it took."""
@@ -77,6 +108,19 @@ def test_a_child_that_logs_has_its_own_journal(offline: Offline) -> None:
     # The parent's first record is what init says of the run; the child says nothing of it.
     assert (ends["parent"].next_seq, ends["parent"].points, ends["parent"].state) == (3, 2, "finished")
     assert (ends["child"].next_seq, ends["child"].points, ends["child"].state) == (100, 100, "finished")
+
+
+def test_a_fork_amid_calls_of_other_threads(offline: Offline) -> None:
+    """While threads log rows, records and warnings, forked children log at once: none hangs on a lock that was held at the fork, and each has all of its own rows."""
+    done = subprocess.run([sys.executable, "-c", FORKS_AMID_CALLS], env=offline.place.environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folders = offline.folders()
+    ends = [fmt.End.from_json((folder / "end.json").read_text()) for folder in folders]
+    children = [folder for folder, end in zip(folders, ends, strict=True) if end.next_seq == 51]
+    assert (len(folders), len(children)) == (13, 12)
+    for folder in children:
+        assert [(row.seq, row.step, set(row.values)) for row in offline.rows_at(folder)] == [(step, step, {"child"}) for step in range(50)]
+    assert {end.state for end in ends} == {"finished"}
 
 
 def test_a_child_that_logs_nothing_ends_at_once(offline: Offline) -> None:

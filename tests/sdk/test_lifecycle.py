@@ -81,6 +81,35 @@ def test_a_handler_of_the_user_decides(offline: Offline, order: str) -> None:
     assert ends(offline) == [("killed", "SIGTERM")]
 
 
+ASYNCIO = """
+import asyncio, os, signal, sys, runstream
+async def main():
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    if sys.argv[1] == "below": loop.add_signal_handler(signal.SIGTERM, asked.set)
+    run = runstream.init("p")
+    run.log({"a": 1.0})
+    if sys.argv[1] == "above": loop.add_signal_handler(signal.SIGTERM, asked.set)
+    loop.call_later(0.1, os.kill, os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(asked.wait(), 10)
+    run.log({"a": 2.0})
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "status", "state", "points"), [("below", 0, "killed", 2), ("above", 0, "finished", 2), ("nowhere", -signal.SIGTERM, "killed", 1)]
+)
+def test_handlers_of_asyncio(offline: Offline, place: str, status: int, state: str, points: int) -> None:
+    """A handler of asyncio's is called and stops the program as it likes, whether it was there before us or came later; without one SIGTERM ends a loop that waits."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ASYNCIO, place], env=offline.place.environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (status, "")
+    [folder] = offline.folders()
+    end = fmt.End.from_json((folder / "end.json").read_text())
+    assert (end.state, end.points) == (state, points)
+
+
 def test_an_ignored_signal_stays_ignored(offline: Offline) -> None:
     """Where SIGTERM is ignored, or handled in C, no handler of ours is put."""
     script = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nimport faulthandler; faulthandler.register(signal.SIGUSR1)\n" + BEGIN
