@@ -44,7 +44,8 @@ def pulse(
     keys = stale_keys(state, book)
     if not keys or state.head.mark < next_seq:
         return state, [], []
-    blocks, alerts, changed = list(state.blocks), list[Alert](), list[int]()
+    blocks, changed = list(state.blocks), list[int]()
+    alerts: list[Alert] = []
     for number, block in enumerate(blocks):
         after, found = _judged(state, block, keys, heartbeat_ms, book, now_ms, policy, alive=alive)
         if found:

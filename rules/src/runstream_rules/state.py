@@ -7,7 +7,7 @@ is behind: each block knows the seq it was read to, and rows below that or below
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +95,11 @@ def new_block(series: tuple[Series, ...]) -> Block:
     """A block whose series have seen nothing."""
     longs, doubles = summary.empty(len(series))
     return Block(0, series, longs, doubles, {}, {}, names_of(series))
+
+
+def let_go(state: WriterState) -> WriterState:
+    """The state of a writer whose rows are all in: its series go, its mark stays."""
+    return WriterState(state.writer, replace(state.head, over=True), (new_block(()),), Directory())
 
 
 def names_of(series: Iterable[Series]) -> bytes:
