@@ -11,6 +11,7 @@ from hypothesis import settings
 from runstream_producers.topics import ensure_topics
 from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.migrations import migrate
+from tests.sinks.proxy import Proxy
 from tests.sinks.workers import Pipe, closing, settings_of
 
 if TYPE_CHECKING:
@@ -50,3 +51,11 @@ def pipe(kafka: str, clickhouse_url: str, database: str, tmp_path: Path) -> Iter
     settings = settings_of(kafka, clickhouse_url, database)
     ensure_topics(settings)
     yield from closing(Pipe(settings, tmp_path))
+
+
+@pytest.fixture
+def proxy(clickhouse_url: str) -> Iterator[Proxy]:
+    """Between a worker and ClickHouse, for who asks for its `url`."""
+    made = Proxy(clickhouse_url)
+    yield made
+    made.close()

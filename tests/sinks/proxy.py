@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from runstream_local.ports import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _PIECE_BYTES = 1 << 16
 _WAIT_S = 60.0
@@ -129,13 +129,3 @@ def _piece(source: socket.socket) -> bytes:
     if not piece:
         raise Gone
     return piece
-
-
-def opened(target: str, use: Callable[[Proxy], None] = lambda _: None) -> Iterator[Proxy]:
-    """A proxy for a fixture."""
-    made = Proxy(target)
-    try:
-        use(made)
-        yield made
-    finally:
-        made.close()

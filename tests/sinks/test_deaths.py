@@ -10,13 +10,12 @@ import pytest
 from tests.sinks import examples
 from tests.sinks.dies_at import POINT
 from tests.sinks.expected import expected
-from tests.sinks.proxy import Proxy, opened
 from tests.sinks.replays import frames_of, shown, wait_until_stored
 from tests.sinks.test_tables import new_run
 from tests.sinks.workers import PARTITIONS, SHORT_SESSION, Pipe, Sent, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.sinks.proxy import Proxy
 
 pytestmark = pytest.mark.stack
 
@@ -30,12 +29,6 @@ def records_of(run_id: str, first: int) -> list[Sent]:
         ("param", run, examples.param(run_id, f"lr-{first}", "float", "0.1")),
         ("summary", run, examples.summary(run_id)),
     ]
-
-
-@pytest.fixture
-def proxy(clickhouse_url: str) -> Iterator[Proxy]:
-    """Between a worker and ClickHouse."""
-    yield from opened(clickhouse_url)
 
 
 def through(proxy: Proxy) -> dict[str, str]:

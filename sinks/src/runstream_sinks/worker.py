@@ -75,9 +75,9 @@ class Worker:
             policy=Policy(settings.dead_letter_ratio_max, settings.dead_letter_run_max, stops=settings.dead_letter_action == "stop"),
             worker=name,
         )
+        self._source = kafka.Source(settings, self._not_committed)
         self._watch = Watch(settings, self._pipeline)
         self._ready = ReadyFile(settings.ready_file)
-        self._source = kafka.Source(settings, self._not_committed)
         self._letters = kafka.Letters(settings, self._ready.renew)
         self._schemas = kafka.SchemaReader(settings, catalogue)
         self._inserter = Inserter(lambda: Server(settings.clickhouse_url, settings.clickhouse_database), self._watch.retried)
