@@ -76,10 +76,10 @@ class Place:
         wait_for(lambda: self.agent() not in (0, other_than), 20, lambda: f"an agent on {self.folder}: {self.log()}")
         return self.agent()
 
-    def log(self) -> str:
+    def log(self, chars: int = 4000) -> str:
         """The end of the agents' log."""
         path = self.folder / "agent.log"
-        return path.read_text(errors="replace")[-4000:] if path.exists() else "no log"
+        return path.read_text(errors="replace")[-chars:] if path.exists() else "no log"
 
     def read(self, topic: str, kind: type[R], timeout_s: float = 20.0) -> list[R]:
         """All records of a topic as of now, in the order of each partition."""

@@ -50,10 +50,11 @@ def crash(writer: JournalWriter) -> None:
 
 
 def drop_topic(place: Place, topic: str) -> None:
-    """Removes a topic of the place."""
+    """Removes a topic of the place; waits until the broker knows, which takes records for it until then."""
     name = f"{place.prefix}.{topic}"
     admin = AdminClient({"bootstrap.servers": place.kafka})
     admin.delete_topics([name])[name].result(timeout=20)
+    wait_for(lambda: name not in admin.list_topics(timeout=20).topics, 20, f"{name} to be gone")
 
 
 def test_of_agents_that_race_for_a_folder_one_serves(place: Place) -> None:
