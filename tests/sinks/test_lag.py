@@ -76,6 +76,8 @@ def test_a_worker_without_partitions_is_well() -> None:
     lags = Lags(0.0)
     lags.assigned([], 1.0)
     assert lags.trouble(1e6, 60.0) == ""
+    lags.assigned([A], 1e6)
+    assert lags.trouble(1e6 + 1, 60.0) == ""
 
 
 @pytest.mark.parametrize(("silent_s", "is_trouble"), [(ENDS_S_MAX - 1, False), (ENDS_S_MAX + 1, True)])

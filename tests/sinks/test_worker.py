@@ -20,6 +20,8 @@ from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.migrations import migrate
 from tests.sinks import examples
 from tests.sinks.engine import Broker, Engine
+from tests.sinks.expected import expected
+from tests.sinks.replays import frames_of, shown
 from tests.sinks.test_pipeline import NEXT, NEXT_TEXT, next_event
 from tests.sinks.test_tables import new_run
 from tests.sinks.workers import PARTITIONS, Pipe, Sent, closing, settings_of, wait_for
@@ -28,25 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runstream_schemas.records import MetricFrame
 
 pytestmark = pytest.mark.stack
-
-
-def frames_of(run_id: str, writers: int = 3, frames: int = 5) -> list[MetricFrame]:
-    """Frames of several writers with consecutive seqs, 8 points each."""
-    return [
-        examples.frame(
-            examples.group(["loss", "accuracy"], 4 * number, 4, first_value=100 * writer + number),
-            run_id=run_id,
-            writer=writer + 1,
-            rank=writer,
-            first_seq=4 * number,
-            next_seq=4 * number + 4,
-        )
-        for number in range(frames)
-        for writer in range(writers)
-    ]
 
 
 def stored_points(pipe: Pipe, run_id: str) -> list[examples.Point]:
@@ -233,7 +218,7 @@ def test_clickhouse_killed_and_back_only_delays(own_pipe: Pipe, engine: Engine) 
         engine.start()
     own_pipe.wait_for_rows("metrics", 8 * len(frames))
     assert worker.poll() is None
-    assert stored_points(own_pipe, run_id) == sorted(examples.points_of(frames))
+    assert shown(own_pipe) == expected(own_pipe, [("metric", b"", frame) for frame in frames])
 
 
 def test_kafka_killed_and_back_only_delays(clickhouse_url: str, database: str, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ class Lags:
     def assigned(self, places: Iterable[Place], now: float) -> None:
         """The worker has these partitions from now on."""
         self._was_assigned = True
+        if not self._partitions:
+            self._ends_at = now  # Nobody asked while there was nothing to ask for.
         for place in places:
             self._partitions[place] = _Partition(now, now)
 
