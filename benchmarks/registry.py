@@ -38,6 +38,7 @@ BENCHMARKS = {
         Benchmark("exit", "how long finish takes with everything shipped, and with Kafka away"),
         Benchmark("sink", "Kafka to queryable through one sink worker: points a second, over a bare insert of the same rows, and its memory"),
         Benchmark("freshness", "log() to visible in a SELECT, at 100,000 points a second through agent, Kafka and sink"),
+        Benchmark("replay", "a replay of the whole topic over the sink's rate in the same run, and whether tables and topics are equal afterwards"),
         Benchmark("storage", "bytes a point on disk, merged, of a fixed mix of metrics and hardware readings"),
     )
 }

@@ -42,7 +42,7 @@ _LIMIT_S = 120.0
 _LOOK_S = 0.05
 
 
-def _frames(points: int, rows: int, seed: int) -> Iterator[MetricFrame]:
+def make_frames(points: int, rows: int, seed: int) -> Iterator[MetricFrame]:
     """Frames of 20 names and so many rows, of eight ranks in turn: readings with noise, as float32 widened to doubles, 100 ms apart."""
     random = np.random.default_rng(seed)
     run_id = new_uuid()
@@ -56,7 +56,8 @@ def _frames(points: int, rows: int, seed: int) -> Iterator[MetricFrame]:
         yield MetricFrame(*head, int(seqs[0]), int(seqs[-1]) + 1, 0, (group,))
 
 
-def _produce(settings: Settings, frames: Sequence[MetricFrame]) -> None:
+def produce(settings: Settings, frames: Sequence[MetricFrame]) -> None:
+    """Writes frames to their topic; all are held by the broker when it returns."""
     producer = Producer({"bootstrap.servers": settings.kafka, "acks": "all", "partitioner": "murmur2_random", "linger.ms": 5, "log.connection.close": False})
     topic = _TOPIC.full_name(settings.topic_prefix)
     for frame in frames:
@@ -72,7 +73,7 @@ def _produce(settings: Settings, frames: Sequence[MetricFrame]) -> None:
 
 
 @dataclass
-class _Bench:
+class Bench:
     """A stack, and what was measured on it so far: seconds and points by what they were spent on."""
 
     settings: Settings
@@ -161,15 +162,15 @@ def run(seconds: float) -> Iterator[Figure]:
     ):
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RUNSTREAM_")} | stack.environment
         settings = load(environ=environment)
-        bench = _Bench(settings, environment, Server(settings.clickhouse_url, settings.clickhouse_database), Path(name))
+        bench = Bench(settings, environment, Server(settings.clickhouse_url, settings.clickhouse_database), Path(name))
         for number in range(_ROUNDS):
-            frames = list(_frames(points, 50, seed=2 * number))
-            _produce(settings, frames)
+            frames = list(make_frames(points, 50, seed=2 * number))
+            produce(settings, frames)
             bench.empty()
             bench.sink("1000", points)
             bench.empty()
             bench.bare("bare", frames)
-            _produce(settings, list(_frames(few, 1, seed=2 * number + 1)))
+            produce(settings, list(make_frames(few, 1, seed=2 * number + 1)))
             bench.empty()
             bench.sink("20", few)
         bench.server.close()

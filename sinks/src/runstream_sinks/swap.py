@@ -21,7 +21,7 @@ from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.ledger import Place
 from runstream_sinks.replay import Request, Stopped, fill_group, forget, full_names, read_into, replay
 from runstream_sinks.spans import Span
-from runstream_sinks.tables import TABLE_OF
+from runstream_sinks.tables import TABLE_OF, Name
 from runstream_sinks.verify import verify
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS swap_plan (plan String COMMENT 'what a swap is about 
 COMMENT 'written before tables are exchanged, removed when all is done'
 """
 _LEDGER = "schema_migrations"
+# Tables that are made from others and go with them. What marks insertions follows the names of tables, so it goes on marking in the live database whatever is exchanged.
+_DERIVED: dict[Name, tuple[str, ...]] = {"metric_points": ("rollup_blocks", "metric_rollups")}
 
 
 class Differs(SinksError):
@@ -148,8 +150,10 @@ def _plan(settings: Settings, database: str, names: Sequence[topics.Name], there
         here.close()
     if upgrade and set(names) != set(TABLE_OF):
         raise ServerRefused(f"{database} has tables of another version, so all topics must be swapped together: leave --topic away")
-    tables = [*(TABLE_OF[name] for name in names), *([_LEDGER] if upgrade else [])]
     uuids = _uuids(there, database)
+    tables: list[str] = [TABLE_OF[name] for name in names]
+    tables += [derived for name in names for derived in _DERIVED.get(TABLE_OF[name], ()) if derived in uuids]
+    tables += [_LEDGER] if upgrade else []
     reader = Reader(settings, fill_group(settings, database))
     try:
         filled = {place: kept.offset for place, kept in reader.kept(reader.places(full_names(names, settings))).items()}
@@ -174,11 +178,10 @@ def exchange(settings: Settings, database: str, plan: Plan) -> None:
         if left:
             server.command("EXCHANGE TABLES " + ", ".join(f"`{live}`.`{table}` AND `{database}`.`{table}`" for table in left))
         if plan.upgrade:
-            # Views read tables by name, so they see the new ones already; their text may be of this version, too.
+            # Views read tables by name, so they see the new ones already; their text should be of this version, too. Every statement may run twice.
             for one in migrations.bundled():
                 for statement in one.statements:
-                    if statement.startswith("CREATE OR REPLACE VIEW"):
-                        server.command(statement)
+                    server.command(statement)
     finally:
         server.close()
 
