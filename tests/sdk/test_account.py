@@ -19,6 +19,7 @@ import pytest
 import runstream
 from runstream import cli
 from runstream._account import WriterAccount
+from runstream.commands import account
 from runstream_local.clickhouse.health import is_serving
 from runstream_producers.journal.writer import JournalWriter
 from runstream_producers.paths import offline_folder
@@ -157,7 +158,7 @@ def test_the_account_tells_what_is_missing(stored: Stored, capsys: pytest.Captur
     assert (writer["points_shipped"], writer["points_stored"], writer["troubles"]) == (1001, 1000, ["1 points shipped and not stored"])
     assert cli.main(["account", first.id]) == 1
     out = capsys.readouterr().out
-    assert "rank of rank 0" in out
+    assert "rank 0 (writer" in out
     assert "1 points shipped and not stored" in out
     assert "the account does not balance" in out
     assert cli.main(["account", "tests/nothing"]) == 2
@@ -196,7 +197,15 @@ WHOLE = WriterAccount(1, "rank", 0, "finished", 10, 10, 10, 20, 20, 20, {"bad_va
         ({"rows_shipped": 9, "rows_stored": 9}, ["1 rows logged and not shipped"]),
         ({"rows_stored": 11}, ["1 more rows stored than shipped"]),
         ({"state": "running"}, []),
-        ({"state": "running", "points_stored": 30}, ["10 more points stored than shipped", "it is still running, and what it says is a heartbeat old"]),
+        ({"state": "running", "points_stored": 30}, ["it is still running, and what it says is a heartbeat old: 10 more points are stored by now"]),
+        (
+            {"state": "running", "points_shipped": 15, "points_stored": 10},
+            [
+                "5 points logged and not shipped",
+                "5 points shipped and not stored",
+                "it is still running, and what it says is a heartbeat old",
+            ],
+        ),
         ({"state": ""}, ["20 points are stored of a writer that never told its state"]),
     ],
 )
@@ -204,3 +213,11 @@ def test_an_account_balances_or_says_where_it_does_not(change: dict[str, Any], w
     """Every way in which counts can differ has its words; what was dropped and never accepted is no difference."""
     assert replace(WHOLE, **change).troubles == words
     assert replace(WHOLE, **change).to_json()["balanced"] == (not words)
+
+
+def test_rows_that_were_given_up_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside points by reason the account names the rows and records that were dropped whole, which may have had no points at all."""
+    account._print("run", [replace(WHOLE, rows_dropped=3, kind="hardware", rank=2)], [], balanced=True)
+    out = capsys.readouterr().out
+    assert "hardware of rank 2 (writer 1) dropped 3 points: bad_value\n" in out
+    assert "hardware of rank 2 (writer 1) gave up 3 rows whole, whose seqs are missing\n" in out

@@ -64,7 +64,7 @@ def plan(folders: Sequence[Path], settings: Settings, *, watch: bool) -> Plan:
                 else:
                     bases.append(one)
     served = {base for base in (*bases, *(one.parent for one in singles)) if locked(base / LOCK_NAME)}
-    skips += [Skip(base, "an agent ships it already") for base in sorted(served)]
+    skips += [Skip(base, "an agent ships it already") for base in sorted(served) if survey.journals_in(base)]
     open_bases = tuple(base for base in dict.fromkeys(bases) if base not in served)
     found = [one for one in singles if one.parent not in served]
     found += [one for base in open_bases for one in survey.journals_in(base)]

@@ -22,7 +22,7 @@ WITH
     (SELECT max(horizon) FROM retention WHERE name = 'metrics') AS metrics_horizon,
     (SELECT max(horizon) FROM retention WHERE name = 'hardware') AS hardware_horizon,
     (SELECT max(horizon) FROM retention WHERE name IN ('metrics', 'hardware', 'events', 'params')) AS rows_horizon
-SELECT writer, kind, rank, node, attempt, state, exit_reason, rows_logged, rows_shipped, points_logged, points_shipped, points_dropped,
+SELECT writer, kind, rank, node, attempt, state, exit_reason, next_seq, rows_logged, rows_shipped, points_logged, points_shipped, points_dropped,
     ifNull(toDateTime(started) < if(kind = 'hardware', hardware_horizon, metrics_horizon), 0) AS points_old, ifNull(toDateTime(started) < rows_horizon, 0) AS rows_old
 FROM writers WHERE run_id = {run:UUID} ORDER BY kind DESC, rank, started, writer
 """
@@ -56,8 +56,9 @@ _JSON = {"output_format_json_quote_64bit_integers": "0"}
 
 @dataclass(frozen=True, slots=True)
 class WriterAccount:
-    """One writer's counts. `points_dropped` is by reason; `rules_max` is how many of its rows may be rules, which ranks share and the store keeps once; what is
-    retired was shipped and taken by retention."""
+    """One writer's counts. `points_dropped` is by reason; `rows_dropped` is how many rows and records were given up whole; `rules_max` is how many of its rows may be rules,
+    which ranks share and the store keeps once; what is retired was shipped and taken by retention.
+    """
 
     writer: int
     kind: str
@@ -70,6 +71,7 @@ class WriterAccount:
     points_shipped: int
     points_stored: int
     points_dropped: Mapping[str, int]
+    rows_dropped: int = 0
     rules_max: int = 0
     points_retired: int = 0
     rows_retired: int = 0
@@ -96,12 +98,25 @@ class WriterAccount:
         if not found and not 0 <= rest <= self.rules_max:
             found.append(f"{rest} rows shipped and not stored" if rest > 0 else f"{-rest} more rows stored than shipped")
         if found and self.state == "running":
-            found.append("it is still running, and what it says is a heartbeat old")
+            newer = self.points_stored + self.points_retired - self.points_logged
+            if newer >= 0:  # The store knows more than the writer has told yet: nothing is behind.
+                found = found[: bool(aside)]
+            found.append("it is still running, and what it says is a heartbeat old" + (f": {newer} more points are stored by now" if newer > 0 else ""))
         return found
 
     def to_json(self) -> dict[str, Any]:
         """The account as JSON has it."""
-        names = ("rows_logged", "rows_shipped", "rows_stored", "rows_retired", "points_logged", "points_shipped", "points_stored", "points_retired")
+        names = (
+            "rows_logged",
+            "rows_dropped",
+            "rows_shipped",
+            "rows_stored",
+            "rows_retired",
+            "points_logged",
+            "points_shipped",
+            "points_stored",
+            "points_retired",
+        )
         counts = {name: getattr(self, name) for name in names}
         who = {"writer": self.writer, "kind": self.kind, "rank": self.rank, "state": self.state}
         return who | counts | {"points_dropped": dict(self.points_dropped), "balanced": not self.troubles, "troubles": self.troubles}
@@ -155,6 +170,7 @@ class Store:
                     points_shipped=points_shipped,
                     points_stored=points,
                     points_dropped={reason: int(count) for reason, count in row["points_dropped"].items()},
+                    rows_dropped=max(0, int(row["next_seq"]) - int(row["rows_logged"])),
                     rules_max=rules,
                     points_retired=max(0, points_shipped - points) if row["points_old"] else 0,
                     rows_retired=max(0, rows_shipped - rows) if row["rows_old"] else 0,

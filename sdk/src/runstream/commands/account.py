@@ -13,11 +13,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from runstream._words import who
 from runstream_schemas.settings import Settings, SettingsError, load, origin_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from runstream._account import Store, WriterAccount
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     waiting = _waiting(settings)
     try:
         store = Store(settings.clickhouse_url, settings.clickhouse_database)
-        run_id, title = _find(store, args.run, {one["run_id"] for one in waiting})
+        run_id, title = _find(store, args.run, {one["run_id"]: one["project"] for one in waiting})
         writers = store.read(run_id)
     except SqlError as error:
         if error.code == 0 and origin_of("clickhouse_url") == "default":
@@ -63,15 +64,15 @@ def run(args: argparse.Namespace) -> int:
     return 0 if balanced else 1
 
 
-def _find(store: Store, named: str, run_ids_here: set[str]) -> tuple[str, str]:
-    """Id and title of the run that is meant."""
+def _find(store: Store, named: str, projects_here: Mapping[str, str]) -> tuple[str, str]:
+    """Id and title of the run that is meant, which may be known here alone, by the journals that wait; `projects_here` has their projects by run."""
     if "/" not in named and len(named) < _PREFIX_MIN:
         raise SettingsError(f"expected a run's id, at least its first {_PREFIX_MIN} characters, or project/name, got {named!r}")
     found = store.runs(named)
     by_name = [one for one in found if f"{one.project}/{one.name}" == named]
     if by_name:
         found = by_name[:1]
-    here = sorted(one for one in run_ids_here - {one.run_id for one in found} if one.startswith(named.lower()))
+    here = sorted(one for one in projects_here.keys() - {one.run_id for one in found} if one.startswith(named.lower()))
     if len(found) + len(here) > 1:
         some = ", ".join([*(f"{one.run_id} ({one.project}/{one.name})" for one in found[:5]), *here[:5]])
         raise SettingsError(f"{named!r} is the beginning of several runs: {some}")
@@ -80,7 +81,11 @@ def _find(store: Store, named: str, run_ids_here: set[str]) -> tuple[str, str]:
         return one.run_id, f"run {one.run_id} ({one.project}/{one.name}), {one.state or 'no writer yet'}"
     if here:
         return here[0], f"run {here[0]}, of which nothing is stored yet"
-    raise SettingsError(f"no run is {named!r}, by id or by project/name: `runstream runs` lists those that are stored")
+    waiting = ", ".join(f"{run_id} ({project})" for run_id, project in sorted(projects_here.items())[:5])
+    raise SettingsError(
+        f"no run is {named!r}, by id or by project/name: `runstream runs` lists those that are stored"
+        + (f"; journals on this machine that are not shipped belong to {waiting}" if waiting else "")
+    )
 
 
 def _waiting(settings: Settings) -> list[dict[str, Any]]:
@@ -101,6 +106,7 @@ def _waiting(settings: Settings) -> list[dict[str, Any]]:
                 found.append(
                     {
                         "run_id": one.run_id,
+                        "project": one.project,
                         "writer": one.writer,
                         "kind": one.kind,
                         "rank": one.rank,
@@ -127,14 +133,16 @@ def _print(title: str, writers: Sequence[WriterAccount], here: Sequence[dict[str
         cells = [cell.rjust(width) if 3 <= place <= 9 else cell.ljust(width) for place, (cell, width) in enumerate(zip(line, widths, strict=True))]
         sys.stdout.write("  ".join(cells).rstrip() + "\n")
     for one in writers:
-        who = f"{one.kind or 'writer'} of rank {one.rank} (writer {one.writer})"
+        whose = f"{who(one.kind, one.rank)} (writer {one.writer})"
         for reason, count in sorted(one.points_dropped.items()):
-            sys.stdout.write(f"{who} dropped {count:,} points: {reason}\n")
+            sys.stdout.write(f"{whose} dropped {count:,} points: {reason}\n")
+        if one.rows_dropped:
+            sys.stdout.write(f"{whose} gave up {one.rows_dropped:,} rows whole, whose seqs are missing\n")
         if one.points_retired or one.rows_retired:
-            sys.stdout.write(f"{who} had {one.points_retired:,} points and {one.rows_retired:,} rows retired, since they were kept as long as asked for\n")
+            sys.stdout.write(f"{whose} had {one.points_retired:,} points and {one.rows_retired:,} rows retired, since they were kept as long as asked for\n")
         for trouble in one.troubles:
-            sys.stdout.write(f"{who} does not balance: {trouble}\n")
+            sys.stdout.write(f"{whose} does not balance: {trouble}\n")
     for one in here:
         how = "`runstream sync` ships them" if one["state"] != "running" else "its process is running"
-        sys.stdout.write(f"{one['kind']} of rank {one['rank']} has {one['rows']:,} rows on this machine that are not shipped ({how}): {one['folder']}\n")
+        sys.stdout.write(f"{who(one['kind'], one['rank'])} has {one['rows']:,} rows on this machine that are not shipped ({how}): {one['folder']}\n")
     sys.stdout.write("the account balances\n" if balanced else "the account does not balance\n")

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from runstream._words import who
 from runstream_schemas.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _verify(folders: Sequence[Path], *, as_json: bool) -> int:
         verdict = "ok   " if report.ok else "WRONG"
         one = journal.identity
         sys.stdout.write(
-            f"{verdict} run {one.run_id} {one.kind} rank {one.rank} ({journal.state}): {report.rows:,} rows, {report.records:,} other records, {report.points:,} points, "
+            f"{verdict} run {one.run_id} {who(one.kind, one.rank)} ({journal.state}): {report.rows:,} rows, {report.records:,} other records, {report.points:,} points, "
             f"seqs {report.first_seq} to {report.next_seq}, {folder}\n"
         )
         for finding in report.findings:

@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runstream._words import who
 from runstream_schemas.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _tell_plan(todo: Plan, *, as_json: bool) -> int:
         sys.stdout.write(json.dumps({"would_ship": found, "cannot_read": wrong, "skipped": skipped}) + "\n")
         return int(bool(wrong))
     for one in found:
-        what = f"run {one['run_id']} ({one['project']}) {one['kind']} of rank {one['rank']}, {one['state']}: {one['rows']:,} rows, {one['points']:,} points"
+        what = f"run {one['run_id']} ({one['project']}) {who(str(one['kind']), int(str(one['rank'])))}, {one['state']}: {one['rows']:,} rows, {one['points']:,} points"
         sys.stdout.write(f"would ship {what}, {one['bytes']:,} bytes, {_span(one['first'], one['last'])}\n")
     for one in (*wrong, *skipped):
         sys.stdout.write(f"would skip {one['folder']}: {one['why']}\n")
