@@ -16,7 +16,7 @@ from runstream_local.kafka_jars import KAFKA_VERSION
 from runstream_schemas.settings import load
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVICES = ("topics", "migrate", "processors", "notifier", "sinks")
+SERVICES = ("topics", "migrate", "processors", "notifier", "sinks", "rollup")
 
 
 def compose() -> dict[str, Any]:

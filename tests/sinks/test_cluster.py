@@ -12,6 +12,7 @@ from runstream_sinks import analysts, migrations, retention
 from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.errors import MigrationMismatch
 from runstream_sinks.layout import EVERYWHERE, LOCAL, Cluster, for_cluster
+from runstream_sinks.rollup import roll_up
 from runstream_sinks.tables import TABLES
 from tests.sinks import clusters, examples
 from tests.sinks.engine import Engine
@@ -96,6 +97,8 @@ VIEWS = (
     "dead_letters",
     "account",
     "retention",
+    "rollups",
+    "rollup_stale",
 )
 
 
@@ -136,6 +139,8 @@ def test_rows_through_distributed_tables_read_as_on_one_node(cluster_url: str, s
         asked = f"SELECT count(), sum(cityHash64(toString(tuple(*)))) FROM {view}"
         assert clustered.query(asked) == server.query(asked), view
         assert one(clustered, f"SELECT count() > 0 FROM {view}") == (1,), view
+    assert roll_up(clustered).blocks == roll_up(server).blocks == 8
+    assert one(clustered, "SELECT count(), sum(count) FROM metric_rollups_local FINAL") == (16, 80)
     assert one(clustered, "SELECT count(), countIf(balanced), sum(points_stored) FROM account") == (16, 16, 8 * 13)
     assert one(clustered, "SELECT name, points FROM runs WHERE run_id = {run_id:UUID}", run_id=runs[2]) == ("run 3", 10)
     clustered.close()

@@ -53,6 +53,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     "What does the learning curve of a run look like?": [
         (start, 2.0 - (start + 19) / 100, sum(2.0 - step / 100 for step in range(start, start + 20)) / 20, 2.0 - start / 100) for start in range(0, 100, 20)
     ],
+    "And of a metric with a hundred million points?": [(0, 99, 2.0 - 0.99, 2.0 - 0.495, 2.0)],
     "What does it look like smoothed?": [
         (step, 2.0 - step / 100, round(sum(2.0 - one / 100 for one in range(max(0, step - 4), step + 1)) / min(step + 1, 5), 4)) for step in range(100)
     ],

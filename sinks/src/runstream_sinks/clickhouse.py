@@ -26,20 +26,23 @@ CONNECT_TIMEOUT_S = 5
 # An insert of a chunk takes well under a second; past this it is repeated, which is harmless. Below half of Kafka's max.poll.interval.ms.
 INSERT_TIMEOUT_S = 60
 
+# On a cluster rows count as held once a majority of the replicas of their shard has them; one node takes no notice of these.
+_HELD_SETTINGS = {
+    "distributed_foreground_insert": 1,
+    "insert_quorum": "auto",
+    "insert_quorum_timeout": INSERT_TIMEOUT_S * 1000 * 4 // 5,
+}
 _INSERT_SETTINGS = {
+    **_HELD_SETTINGS,
     # On since 26.2 unless told otherwise: it would acknowledge before the rows are stored with a server's wait_for_async_insert=0.
     "async_insert": 0,
     # Collapsing within the block costs twice the insert's time; FINAL collapses within a part too.
     "optimize_on_insert": 0,
     # Hostile starts may spread one chunk over every month that `bounds` allows.
     "max_partitions_per_insert_block": STARTED_PARTITIONS,
-    # On a cluster rows count as held once a majority of the replicas of their shard has them; one node takes no notice of these.
-    "distributed_foreground_insert": 1,
-    "insert_quorum": "auto",
-    "insert_quorum_timeout": INSERT_TIMEOUT_S * 1000 * 4 // 5,
 }
 # A statement for a whole cluster is answered before the connection gives up.
-_COMMAND_SETTINGS = {"distributed_ddl_task_timeout": INSERT_TIMEOUT_S * 4 // 5}
+_COMMAND_SETTINGS = {**_HELD_SETTINGS, "distributed_ddl_task_timeout": INSERT_TIMEOUT_S * 4 // 5}
 
 
 class Server:

@@ -23,6 +23,7 @@ RETAINED = {
     "metrics": ("metric_points", "started"),
     "hardware": ("hardware_points", "started"),
     "summaries": ("summary_series", "toDateTime(started)"),
+    "rollups": ("metric_rollups", "started"),
     "events": ("events_log", "received"),
     "params": ("params_log", "received"),
     "alerts": ("alerts_log", "received"),
