@@ -1,10 +1,11 @@
 """Blocks of steps, for rules across ranks: what a rank's rows in a block come to once it has the block behind it.
 
-The first stage's part: it sees one writer. Rows of a group share their steps, so all of its columns go through blocks together; columns that stand elsewhere are worked on apart.
+The first stage's part: it sees one writer. Few series are watched in this way, so each goes through its rows by itself.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     from runstream_rules.summary import Rows
 
     Doubles = NDArray[np.float64]
-
-_BLOCK, _COUNT, _SUM, _FIRST_STEP, _FIRST_MS = range(5)
-WIDTH = 5
+    Longs = NDArray[np.int64]
+    Makes = Literal["mean", "interval", "time"]
 
 
 class Closed(NamedTuple):
@@ -30,63 +30,39 @@ class Closed(NamedTuple):
 
 
 def fresh() -> Doubles:
-    """The state of a series that has seen nothing."""
+    """The state of a series that has seen nothing: the block it is in, count and sum of its values there, and step and time of its first row there."""
     return np.array([np.nan, 0.0, 0.0, 0.0, 0.0])
 
 
-def take(state: Doubles, rows: Rows, steps: int, makes: Literal["mean", "interval", "time"]) -> tuple[list[Closed], int]:
-    """Takes rows [R, C] into a state [C, WIDTH], in place, with blocks of `steps` steps. Gives the blocks that ended, by row, and how many rows came for blocks before."""
+def take(state: Doubles, own: Longs, rows: Rows, columns: Longs, steps: int, makes: Makes) -> list[Closed]:
+    """Takes some columns of rows into their rows of a state, in place, with blocks of `steps` steps. Gives the blocks that ended; rows for blocks before the newest are left out."""
     numbers: list[int] = (rows.steps // steps).tolist()
-    out: list[tuple[int, Closed]] = []
-    late = 0
-    for current in np.unique(state[:, _BLOCK]).tolist():  # NaN, a series without rows, counts as one.
-        alike = np.isnan(state[:, _BLOCK]) if np.isnan(current) else state[:, _BLOCK] == current
-        columns = np.flatnonzero(alike)
-        part = state[columns]
-        late += len(columns) * _take(part, columns, rows, numbers, makes, out)
-        state[columns] = part
-    out.sort(key=lambda one: (one[0], one[1].column))
-    return [closed for _, closed in out], late
+    every: list[int] = rows.steps.tolist()
+    times: list[int] = rows.times.tolist()
+    out: list[Closed] = []
+    for at, (place, column) in enumerate(zip(own.tolist(), columns.tolist(), strict=True)):
+        values: list[float] = rows.values[:, column].tolist()
+        current, count, total, first_step, first_ms = state[place].tolist()
+        for number, step, time_ms, value in zip(numbers, every, times, values, strict=True):
+            if number < current:
+                continue
+            if number != current:
+                if current == current:
+                    figure = _figure(count, total, step - first_step, time_ms - first_ms, time_ms, makes)
+                    if math.isfinite(figure):
+                        out.append(Closed(at, int(current), figure, time_ms))
+                current, count, total, first_step, first_ms = float(number), 0.0, 0.0, float(step), float(time_ms)
+            if math.isfinite(value):
+                count += 1.0
+                total += value
+        state[place] = current, count, total, first_step, first_ms
+    return out
 
 
-def _take(
-    part: Doubles, columns: NDArray[np.intp], rows: Rows, numbers: list[int], makes: Literal["mean", "interval", "time"], out: list[tuple[int, Closed]]
-) -> int:
-    late = 0
-    row = 0
-    while row < len(numbers):
-        current, number = float(part[0, _BLOCK]), numbers[row]
-        if number < current:
-            late += 1
-            row += 1
-            continue
-        if number != current:
-            if not np.isnan(current):
-                figures = _figures(part, int(rows.steps[row]), int(rows.times[row]), makes)
-                out += [
-                    (row, Closed(column, int(current), figure, int(rows.times[row])))
-                    for column, figure in zip(columns.tolist(), figures.tolist(), strict=True)
-                    if not np.isnan(figure)
-                ]
-            part[:, _BLOCK], part[:, _COUNT], part[:, _SUM] = number, 0.0, 0.0
-            part[:, _FIRST_STEP], part[:, _FIRST_MS] = rows.steps[row], rows.times[row]
-        end = row + 1
-        while end < len(numbers) and numbers[end] == number:
-            end += 1
-        values = rows.values[row:end, columns].T
-        finite = np.isfinite(values)
-        # Adding 0 where a value does not count changes no sum.
-        running = np.concatenate((part[:, _SUM, None], np.where(finite, values, 0.0)), axis=1)
-        part[:, _SUM] = np.add.accumulate(running, axis=1)[:, -1]
-        part[:, _COUNT] += finite.sum(axis=1)
-        row = end
-    return late
-
-
-def _figures(part: Doubles, step: int, time_ms: int, makes: Literal["mean", "interval", "time"]) -> Doubles:
-    """What the rows of the block come to, now that a row of a later block is there; NaN where they come to nothing."""
+def _figure(count: float, total: float, steps: float, millis: float, time_ms: int, makes: Makes) -> float:
+    """What the rows of a block come to, now that a row of a later block is there; NaN where they come to nothing."""
     if makes == "time":
-        return np.full(len(part), float(time_ms))
+        return float(time_ms)
     if makes == "mean":
-        return part[:, _SUM] / part[:, _COUNT]
-    return (time_ms - part[:, _FIRST_MS]) / 1000.0 / (step - part[:, _FIRST_STEP])
+        return total / count if count else math.nan
+    return millis / 1000.0 / steps

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from runstream_rules.blocks import fresh as block_state
+from runstream_rules.episodes import Pace, pace_of
 from runstream_rules.errors import RuleFailed, RuleRefused
 from runstream_rules.kinds import BLOCK_KINDS, SERIES_KINDS, BlockKind, SeriesKind
 from runstream_rules.patterns import Matches
-from runstream_rules.regions import Stack, stacked
+from runstream_rules.regions import NOWHERE, Bounds, Stack, stacked
 from runstream_rules.validate import check
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from runstream_schemas.records import Rule
 
     Places = NDArray[np.int64]
+    Doubles = NDArray[np.float64]
     Names = tuple[str, ...]
 
 RuleKey = tuple[str, int]  # Id and version: a new version is another rule as far as episodes go.
@@ -38,7 +41,7 @@ K = TypeVar("K", SeriesKind, BlockKind)
 
 
 class Pick(NamedTuple, Generic[K]):
-    """A rule that applies to some columns of a list of names, to rows that have at least this seq and time."""
+    """A rule that applies to some columns of a list of names, to rows that have at least this seq and time; and what else of it is the same for all rows."""
 
     rule: Rule
     key: RuleKey
@@ -46,6 +49,9 @@ class Pick(NamedTuple, Generic[K]):
     columns: Places
     from_seq: int
     from_ms: int
+    bounds: Bounds
+    pace: Pace
+    fresh: Doubles
 
 
 class Plan(NamedTuple):
@@ -108,14 +114,14 @@ class Scope:
                 continue
             key = (rule.rule_id, rule.version)
             if rule.kind in BLOCK_KINDS:
-                blocks.append(Pick(rule, key, BLOCK_KINDS[rule.kind], columns, from_seq, from_ms))
+                blocks.append(Pick(rule, key, BLOCK_KINDS[rule.kind], columns, from_seq, from_ms, Bounds(NOWHERE, NOWHERE), pace_of(rule), block_state()))
             else:
                 kind = SERIES_KINDS[rule.kind]
-                (plain if kind.plain else keeping).append(Pick(rule, key, kind, columns, from_seq, from_ms))
+                (plain if kind.plain else keeping).append(Pick(rule, key, kind, columns, from_seq, from_ms, kind.bounds(rule), pace_of(rule), kind.fresh(rule)))
         every = [(one.from_seq, one.from_ms) for one in (*plain, *keeping, *blocks)]
         if not every:
             return None
-        hot = stacked([one.kind.bounds(one.rule).hot for one in plain], [len(one.columns) for one in plain])
+        hot = stacked([one.bounds.hot for one in plain], [len(one.columns) for one in plain])
         together = np.concatenate([one.columns for one in plain]) if plain else np.empty(0, dtype=np.int64)
         return Plan(tuple(plain), together, hot, tuple(keeping), tuple(blocks), max(seq for seq, _ in every), max(ms for _, ms in every))
 

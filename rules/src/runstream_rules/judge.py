@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from runstream_rules import blocks
-from runstream_rules.episodes import Signs, Transition, advance, pace_of
+from runstream_rules.episodes import Signs, Transition, advance
 from runstream_rules.kinds import Seen
 from runstream_rules.regions import in_columns
 from runstream_rules.series import Series
 from runstream_rules.shapes import Decision, Moment, Opening, alert, alert_id
 from runstream_rules.summary import Rows
-from runstream_rules.tracks import DOUBLES_MAX, OpenTrack, Track
+from runstream_rules.tracks import DOUBLES_MAX, OpenTrack, Track, empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,18 +53,18 @@ class OpenRules:
         self._open: dict[RuleKey, OpenTrack] = {}
         self._doubles = sum(track.data.size for track in block.tracks.values())
 
-    def track(self, key: RuleKey, width: int) -> OpenTrack:
-        """A track to be changed."""
-        found = self._open.get(key)
-        if found is None:
-            found = self._open[key] = OpenTrack(self._closed.get(key), width)
-        return found
-
-    def rows_of(self, track: OpenTrack, places: Longs, fresh: Doubles) -> Longs:
-        """The rows of some places in a track, within the bound on all tracks of a block."""
-        rows, taken = track.rows_of(places, fresh, DOUBLES_MAX - self._doubles)
-        self._doubles += taken
-        return rows
+    def followed(self, key: RuleKey, places: Longs, fresh: Doubles) -> tuple[OpenTrack, Longs | None]:
+        """The track of a rule and its rows for some places, within the bound on all tracks of a block: None where they are all of its rows, -1 where there was no room."""
+        track = self._open.get(key)
+        if track is None:
+            track = self._open[key] = OpenTrack(self._closed.get(key) or empty(len(fresh)))
+        if track.has(places):
+            return track, None
+        rows = track.rows_of(places)
+        if (rows < 0).any():
+            self._doubles += track.grow(places, fresh, DOUBLES_MAX - self._doubles)
+            rows = track.rows_of(places)
+        return track, rows
 
     def set(self, key: RuleKey, changes: dict[int, Episode | None]) -> None:
         """Where series of a rule stand now."""
@@ -133,14 +133,13 @@ class Judge:
         if counting is None:
             return
         columns, seen = self._seen(pick, piece, counting, kept)
-        bounds = pick.kind.bounds(pick.rule)
-        hot = bounds.hot.holds(seen.figures)
+        hot = pick.bounds.hot.holds(seen.figures)
         before = kept.episodes.get(pick.key, {})
         if not before and not hot.any():
             return
-        signs = Signs(hot, ~hot & ~np.isnan(seen.figures), bounds.calm.holds(seen.figures))
+        signs = Signs(hot, ~hot & ~np.isnan(seen.figures), pick.bounds.calm.holds(seen.figures))
         places: list[int] = piece.part.places[columns].tolist()
-        changes, after = advance(signs, counting.seqs.tolist(), counting.times.tolist(), before, places, pace_of(pick.rule))
+        changes, after = advance(signs, counting.seqs.tolist(), counting.times.tolist(), before, places, pick.pace)
         kept.set(pick.key, after)
         names = piece.part.names
         for change in changes:
@@ -152,29 +151,30 @@ class Judge:
         columns = pick.columns
         if pick.kind.plain:
             return columns, pick.kind.look(pick.rule, np.empty((len(columns), 0)), rows._replace(values=rows.values[:, columns]))
-        fresh = pick.kind.fresh(pick.rule)
-        track = kept.track(pick.key, len(fresh))
-        own = kept.rows_of(track, piece.part.places[columns], fresh)
-        if (own < 0).any():
-            self.unfollowed[pick.key] = self.unfollowed.get(pick.key, 0) + int((own < 0).sum())
-            columns, own = columns[own >= 0], own[own >= 0]
+        track, own = kept.followed(pick.key, piece.part.places[columns], pick.fresh)
+        if own is None:
+            return columns, _looked(pick, track.data, rows._replace(values=rows.values[:, columns]))
+        columns, own = self._with_room(pick, columns, own)
         state = track.data[own]
         seen = _looked(pick, state, rows._replace(values=rows.values[:, columns]))
         track.data[own] = state
         return columns, seen
 
+    def _with_room(self, pick: Pick[SeriesKind] | Pick[BlockKind], columns: Longs, own: Longs) -> tuple[Longs, Longs]:
+        """The columns that found room, and their rows; the others are counted."""
+        found = own >= 0
+        if found.all():
+            return columns, own
+        self.unfollowed[pick.key] = self.unfollowed.get(pick.key, 0) + int((~found).sum())
+        return columns[found], own[found]
+
     def _take_blocks(self, pick: Pick[BlockKind], piece: Piece, rows: Rows, kept: OpenRules, *, whole: bool) -> None:
         counting = rows if whole else _counting(pick, rows)
         if counting is None:
             return
-        fresh = blocks.fresh()
-        track = kept.track(pick.key, len(fresh))
-        own = kept.rows_of(track, piece.part.places[pick.columns], fresh)
-        columns, own = pick.columns[own >= 0], own[own >= 0]
-        state = track.data[own]
-        closed, _ = blocks.take(state, counting._replace(values=counting.values[:, columns]), pick.rule.window or 1, pick.kind.closes_by(pick.rule))
-        track.data[own] = state
-        for one in closed:
+        track, own = kept.followed(pick.key, piece.part.places[pick.columns], pick.fresh)
+        columns, own = self._with_room(pick, pick.columns, np.arange(len(pick.columns)) if own is None else own)
+        for one in blocks.take(track.data, own, counting, columns, pick.rule.window or 1, pick.kind.closes_by(pick.rule)):
             series = Series(piece.part.names[int(columns[one.column])], piece.context, piece.subject)
             self.items.append(Item(pick.key, series, one.block, one.figure, one.time_ms))
 

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from runstream_rules.series import BLOCK_SERIES_MAX
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,38 +23,42 @@ class Track(NamedTuple):
     data: Doubles
 
 
+def empty(width: int) -> Track:
+    """A track of no series."""
+    return Track(np.empty(0, dtype=np.int64), np.empty((0, width)))
+
+
 class OpenTrack:
-    """A track that is being changed: copies, with room for new series."""
+    """A track that is being changed: a copy, with room for new series."""
 
-    __slots__ = ("_rows", "data", "places")
+    __slots__ = ("data", "places")
 
-    def __init__(self, track: Track | None, width: int) -> None:
-        self._rows = np.full(BLOCK_SERIES_MAX, -1, dtype=np.int64)
-        if track is None:
-            self.places: Places = np.empty(0, dtype=np.int64)
-            self.data: Doubles = np.empty((0, width))
-        else:
-            self.places, self.data = track.places, track.data.copy()
-            self._rows[self.places] = np.arange(len(self.places))
+    def __init__(self, track: Track) -> None:
+        self.places = track.places
+        self.data: Doubles = track.data.copy()
 
-    def rows_of(self, places: Places, fresh: Doubles, room: int) -> tuple[Places, int]:
-        """The rows of some places, made where they are missing and as long as `room` doubles are left; -1 where there was none left. And how many doubles that took."""
-        rows = self._rows[places]
-        missing = places[rows < 0]
+    def grow(self, places: Places, fresh: Doubles, room: int) -> int:
+        """Makes rows for places that have none, in the order given and as long as `room` doubles are left; gives how many doubles that took."""
+        missing = places[~np.isin(places, self.places)][: room // max(len(fresh), 1)]
         if not len(missing):
-            return rows, 0
-        chosen = missing[: room // max(len(fresh), 1)]
-        if len(chosen):
-            start = len(self.places)
-            self.places = np.concatenate((self.places, chosen))
-            self.data = np.concatenate((self.data, np.repeat(fresh[None, :], len(chosen), axis=0)))
-            self._rows[chosen] = np.arange(start, len(self.places))
-            rows = self._rows[places]
-        return rows, len(chosen) * len(fresh)
+            return 0
+        every = np.concatenate((self.places, missing))
+        data = np.concatenate((self.data, np.repeat(fresh[None, :], len(missing), axis=0)))
+        order = np.argsort(every)
+        self.places, self.data = every[order], data[order]
+        return len(missing) * len(fresh)
+
+    def has(self, places: Places) -> bool:
+        """Whether these are just the places of the track, in its order: usual, and then its rows need not be looked for."""
+        return len(places) == len(self.places) and bool((places == self.places).all())
+
+    def rows_of(self, places: Places) -> Places:
+        """The rows of some places; -1 where there is none."""
+        if not len(self.places):
+            return np.full(len(places), -1, dtype=np.int64)
+        rows = np.minimum(np.searchsorted(self.places, places), len(self.places) - 1)
+        return np.where(self.places[rows] == places, rows, -1)
 
     def closed(self) -> Track:
         """The track as it is now."""
-        if (self.places[1:] < self.places[:-1]).any():
-            order = np.argsort(self.places)
-            return Track(self.places[order], self.data[order])
         return Track(self.places, self.data)

@@ -8,6 +8,7 @@ State and figures of columns lie beside each other as [C, ...], time last. What 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -50,6 +51,9 @@ def push(state: Doubles, points: Doubles) -> tuple[Doubles, NDArray[np.int64]]:
 
 def phases(first: NDArray[np.int64], window: int) -> Iterator[tuple[Ints | None, int]]:
     """Columns that stand at the same place of their stretches, with that place; None is all of them, which is usual."""
+    if len(first) == 1:
+        yield None, int(first[0]) % window
+        return
     at = first % window
     if len(at) and (at == at[0]).all():
         yield None, int(at[0])
@@ -107,6 +111,7 @@ def _stretches(line: Doubles, phase: int, window: int) -> Doubles:
     return padded.reshape(columns, count, window)
 
 
+@lru_cache(maxsize=4096)
 def _places(phase: int, length: int, window: int) -> tuple[Ints, Ints, Ints]:
     """For each window: the stretch of its last point, that point's place there, and where the window begins in the stretch before (`window` where it does not)."""
     ends = phase + np.arange(window - 1, length)
