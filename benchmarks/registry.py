@@ -40,5 +40,6 @@ BENCHMARKS = {
         Benchmark("freshness", "log() to visible in a SELECT, at 100,000 points a second through agent, Kafka and sink"),
         Benchmark("replay", "a replay of the whole topic over the sink's rate in the same run, and whether tables and topics are equal afterwards"),
         Benchmark("storage", "bytes a point on disk, merged, of a fixed mix of metrics and hardware readings"),
+        Benchmark("chart", "curves of a run of 102 million points over HTTP: fresh, merged, just replayed, through a rollup (takes minutes)"),
     )
 }

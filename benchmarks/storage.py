@@ -69,7 +69,8 @@ def bytes_of(server: Server) -> tuple[int, int]:
 def run(seconds: float) -> Iterator[Figure]:
     """Bytes a point before and after merging, and the two columns that take most; the data are the same however long it may take."""
     del seconds
-    with empty_tables() as server:
+    with empty_tables() as tables:
+        server = tables.server
         for table in _KINDS:
             _store(server, table, POINTS)
         rows, size = bytes_of(server)

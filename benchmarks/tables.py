@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,24 @@ _DATABASE = "runstream"
 _TIMEOUT_S = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A database of this version: its address and name, and a connection to it."""
+
+    url: str
+    database: str
+    server: Server
+
+
 @contextmanager
-def empty_tables() -> Generator[Server]:
-    """Gives a connection to tables and views without rows; nothing is left of them at the end."""
+def empty_tables() -> Generator[Tables]:
+    """Gives tables and views without rows; nothing is left of them at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="runstream-benchmark-", ignore_cleanup_errors=True) as name,
         Stack(data=Path(name) / "stack", parts=("clickhouse", "migrate")) as stack,
     ):
         server = Server(stack.clickhouse_url, _DATABASE, timeout_s=_TIMEOUT_S)
         try:
-            yield server
+            yield Tables(stack.clickhouse_url, _DATABASE, server)
         finally:
             server.close()
