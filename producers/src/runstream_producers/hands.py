@@ -65,6 +65,7 @@ class Hand:
         self._final_at = 0.0
         self._final_sent = False
         self.look()
+        self._seen_alive = not self.over
 
     @property
     def over(self) -> bool:
@@ -96,13 +97,14 @@ class Hand:
         if self._stored or self._final_failures >= FINALS_MAX:
             return True
         moved = self.shipment.step(now, self.end.next_seq if self.end is not None else None)
-        if not self.over:
-            if not self._telling and now >= self._heartbeat_at:
-                self._heartbeat_at = now + self._heartbeat_interval_s
-                self._tell(final=False)
-        elif self.shipment.drained and not moved and not self._final_sent and now >= self._final_at:
-            self._final_sent, self._final_at = True, now + FINAL_PAUSE_S
-            self._tell(final=True)
+        if self.over and self.shipment.drained and not moved:
+            if not self._final_sent and now >= self._final_at:
+                self._final_sent, self._final_at = True, now + FINAL_PAUSE_S
+                self._tell(final=True)
+        elif self._seen_alive and not self._telling and now >= self._heartbeat_at:
+            # Also while the rest of one that has ended is shipped: its account moves on, and its last sign of life does not. The long dead are not told to run.
+            self._heartbeat_at = now + self._heartbeat_interval_s
+            self._tell(final=False)
         return False
 
     def _tell(self, *, final: bool) -> None:
