@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from runstream.cli import main
 from runstream_schemas.settings import environment_of
 from runstream_schemas.topics import TOPICS
+from runstream_sinks import log
 from runstream_sinks.fill import Caller
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.tables import TABLE_OF
@@ -128,9 +130,18 @@ def use_settings(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def command(argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
     """Runs `runstream ...`: exit code, the JSON object that it wrote (empty without one), and what it said on standard error."""
-    from runstream.cli import main
-
-    capsys.readouterr()
-    code = main(argv)
-    out, err = capsys.readouterr()
+    code, out, err = words(argv, capsys)
     return code, json.loads(out) if out.startswith("{") else {}, err
+
+
+def words(argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Runs `runstream ...`: exit code, and what it wrote on both outputs. Commands send the log to standard error, which is this test's alone."""
+    handlers, level, propagates = log.logger.handlers[:], log.logger.level, log.logger.propagate
+    capsys.readouterr()
+    try:
+        code = main(argv)
+    finally:
+        log.logger.handlers[:], log.logger.propagate = handlers, propagates
+        log.logger.setLevel(level)
+    out, err = capsys.readouterr()
+    return code, out, err

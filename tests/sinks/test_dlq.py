@@ -20,7 +20,7 @@ from runstream_sinks.pipeline import routes
 from runstream_sinks.resend import Rules
 from runstream_sinks.spans import Span
 from tests.sinks import examples
-from tests.sinks.replays import command, frames_of, use_settings, wait_until_stored
+from tests.sinks.replays import command, frames_of, use_settings, wait_until_stored, words
 from tests.sinks.test_tables import new_run
 from tests.sinks.workers import Pipe, Sent
 
@@ -101,16 +101,14 @@ def test_letters_are_found_and_shown_without_their_values(pipe: Pipe, monkeypatc
         code, told, _ = command(["dlq", "ls", "--by-reason", "--json", "--source", source], capsys)
         assert (told["count"], sum(one["count"] for one in told["reasons"])) == (4, 4)
     assert sorted(seen["table"]) == sorted(seen["topic"])
-    from runstream.cli import main
-
     [shown] = [one for one in seen["table"] if one.startswith(f"{prefix}.event/") and one.endswith("/0") and by_id(one, capsys)["value_bytes"] == len(secret)]
     for argv in (["dlq", "ls"], ["dlq", "ls", "--by-reason"], ["dlq", "show", *seen["table"]]):
-        assert main(argv) == 0
-        out = capsys.readouterr().out
+        code, out, _ = words(argv, capsys)
+        assert code == 0
         assert "secret" not in out
         assert secret.hex() not in out
-    assert main(["dlq", "show", shown, "--hex"]) == 0
-    out = capsys.readouterr().out
+    code, out, _ = words(["dlq", "show", shown, "--hex"], capsys)
+    assert code == 0
     assert "00 ff 73 65 63 72 65 74 20 76 61 6c 75 65" in out
     assert b"secret key\xff".hex() in out
     for source in ("table", "topic"):

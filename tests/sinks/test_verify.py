@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runstream_sinks import checksums, swap, upkeep
+from runstream_sinks.fill import Caller
 from runstream_sinks.replay import Request, Stopped, replay
 from runstream_sinks.retention import Keep
 from runstream_sinks.swap import Differs
 from runstream_sinks.tables import TABLE_OF, TABLES
 from runstream_sinks.verify import Report, TableReport, verify
 from tests.sinks import examples
-from tests.sinks.replays import QUIET, command, frames_of, remove_before_last, send_everything, shown, use_settings, wait_until_stored
+from tests.sinks.replays import QUIET, command, frames_of, remove_before_last, send_everything, shown, use_settings, wait_until_stored, words
 from tests.sinks.test_tables import new_run
 from tests.sinks.workers import Pipe, wait_for
 
@@ -191,6 +192,19 @@ def test_what_retention_took_is_no_difference_and_goes_with_a_swap(pipe: Pipe, s
     assert pipe.query(ttl, name=shadow) == pipe.query(ttl, name=database) == [("events_log",), ("metric_points",)]
 
 
+@contextmanager
+def following(pipe: Pipe, database: str) -> Generator[None]:
+    """A replay that keeps a database up to date, in front of the sinks or behind them, while the block runs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=replay, args=(pipe.settings, Request(ALL, into=database, follow=True), Caller(stop.is_set, lambda _: None)))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=40)
+
+
 def test_a_database_is_compared_and_takes_the_place_of_the_live_one_while_writes_go_on(pipe: Pipe, shadow: str) -> None:
     """Another version of a table is filled, caught up, verified and swapped with no downtime: nothing is lost, nothing is doubled."""
     worker = pipe.start()
@@ -208,7 +222,9 @@ def test_a_database_is_compared_and_takes_the_place_of_the_live_one_while_writes
     reading: list[int] = []
     with writing.going_on():
         replay(pipe.settings, Request(ALL, into=shadow), QUIET)
-        assert check(pipe, against=shadow).equal
+        with following(pipe, shadow):
+            report = check(pipe, against=shadow)
+            assert report.equal, report
         done = swap.swap(pipe.settings, shadow, ALL, verified=True, caller=QUIET)
         reading.append(pipe.count("metrics"))
     assert not done.resumed
@@ -309,10 +325,8 @@ def test_the_command_says_what_differs(pipe: Pipe, monkeypatch: pytest.MonkeyPat
     assert (code, told["equal"]) == (1, False)
     [differing] = told["tables"][0]["differing"]
     assert (differing["run"], differing["missing"], len(differing["missing_keys"])) == (run_id, 2, 2)
-    from runstream.cli import main
-
-    assert main(["verify", "--topic", "metric"]) == 1
-    out = capsys.readouterr().out
+    code, out, _ = words(["verify", "--topic", "metric"], capsys)
+    assert code == 1
     assert f"run {run_id}: 118 rows here, 120 there; 2 missing here" in out
     assert out.endswith("not equal\n")
     for wrong, said in (
@@ -335,8 +349,6 @@ def test_asked_to_stop_it_leaves_nothing_behind(pipe: Pipe) -> None:
     worker = pipe.start()
     wait_until_stored(pipe)
     assert pipe.end(worker)[0] == 0
-    from runstream_sinks.fill import Caller
-
     with pytest.raises(Stopped):
         verify(pipe.settings, ALL, frozenset(), None, Caller(lambda: True, lambda _: None))
     assert scratches(pipe) == 0

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from runstream_sinks.tables import TABLES, Name
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
+Kind = Literal["missing", "extra"]
 # The engine spills to disk past it, so that a run of any size can be compared.
 GROUP_BYTES_MAX = 1 << 30
 EXAMPLES = 3
@@ -52,18 +53,19 @@ FROM
 )
 GROUP BY table
 """
-# Keys that the tables have and the other database has not, or not like this: looked for again when that has moved on.
+# Keys that one side has and the other has not, or not like this: looked for again when that has moved on.
 CANDIDATES = """
 CREATE TABLE IF NOT EXISTS verify_candidates
 (
     table LowCardinality(String),
+    kind LowCardinality(String),
     run String,
     k UInt64,
     v UInt64,
     h UInt64
 )
 ENGINE = MergeTree
-ORDER BY (table, run, k)
+ORDER BY (table, kind, run, k)
 """
 
 
@@ -151,19 +153,29 @@ def _covered(one: Shape, *, complete: bool) -> str:
 _SETTINGS = f"SETTINGS max_bytes_before_external_group_by = {GROUP_BYTES_MAX}"
 
 
-def differences(one: Shape, here: str, there: str, *, complete: bool) -> str:
-    """For each of `{runs}`: keys that `here` lacks, keys that `there` lacks, those of either that cannot be told, and hashes of some that are missing.
+def _judged(one: Shape, here: str, there: str, *, complete: bool) -> str:
+    """One row a key of `{runs}`: whether it is missing here, extra here, or cannot be told.
 
     What `here` lacks cannot be told from before `{horizon}`, since retention may have taken it; what `there` lacks, from before its oldest records.
     """
     covered = _covered(one, complete=complete)
+    retired = "(here = 0 AND t < toDateTime64({horizon:String}, 3, 'UTC'))"
     return f"""
 SELECT
-    run,
-    countIf(missing AND NOT retired), countIf(extra AND {covered}), countIf((extra AND NOT {covered}) OR (missing AND retired)),
-    groupArrayIf({EXAMPLES})(k, missing AND NOT retired)
-FROM (SELECT *, here = 0 AND t < toDateTime64({{horizon:String}}, 3, 'UTC') AS retired FROM ({_keys(one, here, there)})) AS keys
+    run, k, here_v, here_h, there_v, there_h,
+    missing AND NOT {retired} AS is_missing,
+    extra AND {covered} AS is_extra,
+    (missing AND {retired}) OR (extra AND NOT {covered}) AS is_untold
+FROM ({_keys(one, here, there)}) AS keys
 LEFT JOIN ({_oldest_or_none(one, there)}) AS old USING w
+"""
+
+
+def differences(one: Shape, here: str, there: str, *, complete: bool) -> str:
+    """For each of `{runs}`: keys that `here` lacks, keys that `there` lacks, those of either that cannot be told, and hashes of some that are missing."""
+    return f"""
+SELECT run, countIf(is_missing), countIf(is_extra), countIf(is_untold), groupArrayIf({EXAMPLES})(k, is_missing)
+FROM ({_judged(one, here, there, complete=complete)})
 GROUP BY run {_SETTINGS}
 """
 
@@ -174,32 +186,34 @@ def _oldest_or_none(one: Shape, there: str) -> str:
     return "SELECT toUInt64(0) AS w, toUInt64(0) AS oldest, toUInt64(0) AS known WHERE 0"
 
 
-def note_candidates(one: Shape, here: str, there: str, *, complete: bool, scratch: str) -> str:
-    """Notes the keys of `{runs}` that `there` lacks though it reaches back to them."""
+def note_candidates(one: Shape, here: str, there: str, *, complete: bool, scratch: str, kind: Kind) -> str:
+    """Notes the keys of `{runs}` that are missing here, or extra here."""
+    side = "there" if kind == "missing" else "here"
     return f"""
-INSERT INTO `{scratch}`.verify_candidates (table, run, k, v, h)
-SELECT '{one.table}', run, k, here_v, here_h
-FROM ({_keys(one, here, there)}) AS keys LEFT JOIN ({_oldest_or_none(one, there)}) AS old USING w
-WHERE extra AND {_covered(one, complete=complete)} {_SETTINGS}
+INSERT INTO `{scratch}`.verify_candidates (table, kind, run, k, v, h)
+SELECT '{one.table}', '{kind}', run, k, {side}_v, {side}_h
+FROM ({_judged(one, here, there, complete=complete)})
+WHERE is_{kind} {_SETTINGS}
 """
 
 
-def standing(one: Shape, there: str, scratch: str) -> str:
-    """For each of `{runs}`: the noted keys that `there` still lacks, and hashes of some."""
+def standing(one: Shape, database: str, *, scratch: str, kind: Kind) -> str:
+    """For each of `{runs}`: the noted keys of a kind that a database still lacks, and hashes of some."""
+    noted = f"SELECT run, k, v, h, 1 AS side FROM `{scratch}`.verify_candidates WHERE table = '{one.table}' AND kind = '{kind}'"
     return f"""
-SELECT run, countIf(extra), groupArrayIf({EXAMPLES})(k, extra)
+SELECT run, countIf(lacks), groupArrayIf({EXAMPLES})(k, lacks)
 FROM
 (
     SELECT
         run, k,
-        countIf(side = 1) AS here, maxIf(v, side = 1) AS here_v, sumIf(h, side = 1) AS here_h,
-        countIf(side = 2) AS there, maxIf(v, side = 2) AS there_v, sumIf(h, side = 2) AS there_h,
-        here > 0 AND (there = 0 OR there_v < here_v OR (here_v = there_v AND here_h != there_h)) AS extra
+        countIf(side = 1) AS noted, maxIf(v, side = 1) AS noted_v, sumIf(h, side = 1) AS noted_h,
+        countIf(side = 2) AS found, maxIf(v, side = 2) AS found_v, sumIf(h, side = 2) AS found_h,
+        noted > 0 AND (found = 0 OR found_v < noted_v OR (found_v = noted_v AND found_h != noted_h)) AS lacks
     FROM
     (
-        SELECT run, k, v, h, 1 AS side FROM `{scratch}`.verify_candidates WHERE table = '{one.table}' AND run IN (SELECT arrayJoin({{runs:Array(String)}}))
+        {noted} AND run IN (SELECT arrayJoin({{runs:Array(String)}}))
         UNION ALL
-        SELECT run, k, v, h, side FROM ({_side(one, there, 2)})
+        SELECT run, k, v, h, side FROM ({_side(one, database, 2)})
     )
     GROUP BY run, k
 )

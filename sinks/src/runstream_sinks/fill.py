@@ -18,7 +18,7 @@ from runstream_sinks.inserter import Inserter
 from runstream_sinks.malformed import NO_BOUNDS
 from runstream_sinks.pace import Pace
 from runstream_sinks.pipeline import Pipeline, routes, rows_of
-from runstream_sinks.worker import records_max
+from runstream_sinks.worker import CHUNK_BYTES_MAX, PENDING_BYTES_MAX, POLL_S, RETRY_HELD_S, records_max
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,12 +29,7 @@ if TYPE_CHECKING:
     from runstream_sinks.ledger import Mark, Place
     from runstream_sinks.pipeline import Message, SetAside
 
-POLL_S = 0.05
-CHUNK_BYTES_MAX = 64 << 20
-# Chunks open and in flight; past it nothing is read until half is gone.
-PENDING_BYTES_MAX = 192 << 20
 KEEP_INTERVAL_S = 0.5
-RETRY_HELD_S = 0.2
 # After it was asked to stop, this long for the rows that were read already; what is left is read again by the next.
 DRAIN_BUDGET_S = 6.0
 EXAMPLES_MAX = 5

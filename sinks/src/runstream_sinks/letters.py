@@ -5,6 +5,7 @@ A listing never carries raw bytes; those are fetched for the letters that are as
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -90,8 +91,12 @@ def parse_place(text: str) -> tuple[str, int, int]:
 class Letters(Protocol):
     """A place where letters are."""
 
-    def find(self, wanted: Wanted) -> list[Letter]:
-        """The letters, newest first; each once, however often its record was set aside."""
+    def find(self, wanted: Wanted, most: int | None = None) -> list[Letter]:
+        """The letters, newest first, at most so many; each once, however often its record was set aside."""
+        ...
+
+    def count(self, wanted: Wanted) -> Counter[tuple[str, str]]:
+        """How many there are by topic and reason."""
         ...
 
     def fetch(self, letters: Sequence[Letter]) -> Iterator[tuple[Letter, DeadLetter]]:
@@ -101,21 +106,27 @@ class Letters(Protocol):
 
 # ---- in the table ----------------------------------------------------------------------------------------------------------------------
 
-_FIND = """
-SELECT topic, partition, offset, sha256, toUnixTimestamp64Milli(time), length(key), length(value), schema_id, reason, worker, toUnixTimestamp64Milli(set_aside)
+_WANTED = """
 FROM dead_letters
 WHERE ({topics:Array(String)} = [] OR topic IN (SELECT arrayJoin({topics:Array(String)})))
     AND set_aside >= fromUnixTimestamp64Milli({since:Int64}) AND set_aside < fromUnixTimestamp64Milli({until:Int64})
     AND positionCaseInsensitiveUTF8(reason, {reason:String}) > 0
     AND ({places:Array(String)} = [] OR concat(topic, '/', toString(partition), '/', toString(offset)) IN (SELECT arrayJoin({places:Array(String)})))
-ORDER BY set_aside DESC, topic, partition, offset DESC
 """
+_FIND = f"""
+SELECT topic, partition, offset, sha256, toUnixTimestamp64Milli(time), length(key), length(value), schema_id, reason, worker, toUnixTimestamp64Milli(set_aside)
+{_WANTED}
+ORDER BY set_aside DESC, topic, partition, offset DESC
+LIMIT {{most:UInt64}}
+"""
+_COUNT = f"SELECT topic, reason, count() {_WANTED} GROUP BY topic, reason"
 # As hexadecimal digits, since a client makes texts of what is none.
 _FETCH = """
 SELECT topic, partition, offset, sha256, hex(key), key IS NULL, hex(value) FROM dead_letters
 WHERE concat(topic, '/', toString(partition), '/', toString(offset)) IN (SELECT arrayJoin({places:Array(String)}))
 """
 _TIME_MS_MAX = 10**13
+_COUNT_MAX = 10**9
 
 
 class InTable:
@@ -124,16 +135,23 @@ class InTable:
     def __init__(self, settings: Settings) -> None:
         self._server = Server(settings.clickhouse_url, settings.clickhouse_database)
 
-    def find(self, wanted: Wanted) -> list[Letter]:
+    def find(self, wanted: Wanted, most: int | None = None) -> list[Letter]:
         """As the protocol says. Raises ServerBusy or ServerRefused."""
-        asked = {
+        return [Letter(*row) for row in self._server.query(_FIND, self._asked(wanted) | {"most": _COUNT_MAX if most is None else most})]
+
+    def count(self, wanted: Wanted) -> Counter[tuple[str, str]]:
+        """As the protocol says. Raises ServerBusy or ServerRefused."""
+        return Counter({(topic, reason): count for topic, reason, count in self._server.query(_COUNT, self._asked(wanted))})
+
+    @staticmethod
+    def _asked(wanted: Wanted) -> dict[str, object]:
+        return {
             "topics": sorted(wanted.topics),
             "since": wanted.since_ms or 0,
             "until": _TIME_MS_MAX if wanted.until_ms is None else wanted.until_ms,
             "reason": wanted.reason,
             "places": [f"{topic}/{partition}/{offset}" for topic, partition, offset in sorted(wanted.places)],
         }
-        return [Letter(*row) for row in self._server.query(_FIND, asked)]
 
     def fetch(self, letters: Sequence[Letter]) -> Iterator[tuple[Letter, DeadLetter]]:
         """As the protocol says."""
@@ -185,15 +203,22 @@ class OnTopic:
         self._reader = Reader(settings, f"{settings.topic_prefix}-dlq")
         self._topic = TOPICS["dead-letter"].full_name(settings.topic_prefix)
 
-    def find(self, wanted: Wanted) -> list[Letter]:
+    def find(self, wanted: Wanted, most: int | None = None) -> list[Letter]:
         """As the protocol says. Raises KafkaAway or KafkaRefused."""
+        return sorted(self._all(wanted), key=lambda one: (-one.set_aside_ms, one.topic, one.partition, -one.offset))[:most]
+
+    def count(self, wanted: Wanted) -> Counter[tuple[str, str]]:
+        """As the protocol says. Raises KafkaAway or KafkaRefused."""
+        return Counter((one.topic, one.reason) for one in self._all(wanted))
+
+    def _all(self, wanted: Wanted) -> list[Letter]:
         places = self._reader.places([self._topic])
         found: dict[tuple[str, int, int, str], Letter] = {}
         for place, offset, record in self._read({place: Span(low, high) for place, (low, high) in self._reader.limits(places).items()}):
             one = _told(record, (place.partition, offset))
             if wanted.takes(one):
                 found.setdefault((one.topic, one.partition, one.offset, one.sha256), one)
-        return sorted(found.values(), key=lambda one: (-one.set_aside_ms, one.topic, one.partition, -one.offset))
+        return list(found.values())
 
     def fetch(self, letters: Sequence[Letter]) -> Iterator[tuple[Letter, DeadLetter]]:
         """As the protocol says."""

@@ -63,11 +63,13 @@ class _Lines:
 
 @contextmanager
 def until_asked() -> Generator[Callable[[], bool]]:
-    """Gives a function that says whether SIGINT or SIGTERM has come since; they end nothing by themselves meanwhile."""
+    """Gives a function that says whether SIGINT or SIGTERM has come since; the first ends nothing by itself meanwhile, the second raises KeyboardInterrupt."""
     asked = False
 
     def ask(_number: int, _frame: object) -> None:
         nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
         asked = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

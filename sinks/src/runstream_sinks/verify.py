@@ -1,7 +1,7 @@
 """Whether the tables hold what the topics hold, or what another database holds: by counts and order-free checksums of each run, then row by row where those differ.
 
-It is right while writes go on, since each direction is looked at when nothing can be under way in it: first the other side holds only what the sinks have stored, so what the tables lack
-of it is missing; then it is moved on to everything that was there when the tables were looked at, so what it still lacks of theirs is extra. `verify_sides` brings it there.
+It is right while writes go on, since each direction is looked at when nothing can be under way in it: what the tables lack is missing only if the sinks have passed everything that the other
+side had then; what the other side lacks is extra only if that has been moved on to everything that the tables had then. `verify_sides` brings both there.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from runstream_schemas import topics
     from runstream_schemas.settings import Settings
-    from runstream_sinks.checksums import Shape
+    from runstream_sinks.checksums import Kind, Shape
     from runstream_sinks.fill import Caller
     from runstream_sinks.verify_sides import Other
 
 RUNS_AT_ONCE = 100
+_KINDS: tuple[Kind, ...] = ("missing", "extra")
 # A checksum reads the whole of a table.
 QUERY_TIMEOUT_S = 3600.0
 # Scratch databases of verifications that were killed are removed by later ones once they are this old.
@@ -46,6 +47,17 @@ class RunDifference:
     not_covered: int = 0
     missing_keys: list[str] = field(default_factory=list[str])
     extra_keys: list[str] = field(default_factory=list[str])
+
+    def count(self, kind: Kind) -> int:
+        """How many are missing, or extra."""
+        return self.missing if kind == "missing" else self.extra
+
+    def note(self, kind: Kind, count: int, keys: list[str]) -> None:
+        """Sets how many are missing, or extra, and the keys of some."""
+        if kind == "missing":
+            self.missing, self.missing_keys = count, keys
+        else:
+            self.extra, self.extra_keys = count, keys
 
 
 @dataclass(slots=True)
@@ -100,11 +112,14 @@ class Comparison:
         shapes = self._shapes(names, other.database)
         self._horizons = self._find_horizons()
         reports = [self._first_look(topic, shapes[TABLE_OF[topic]], other) for topic in names]
-        noted = [report for report in reports if any(one.extra for one in report.differing)]
-        if noted:
+        if other.may_be_ahead and any(one.missing for report in reports for one in report.differing):
+            other.wait_for_tables()
+            for report in reports:
+                self._look_again(shapes[report.table], report, "missing", self._here, other.database)
+        if any(one.extra for report in reports for one in report.differing):
             other.move_on()
-        for report in noted:
-            self._second_look(shapes[report.table], other, report)
+            for report in reports:
+                self._look_again(shapes[report.table], report, "extra", other.database, self._here)
         for report in reports:
             report.differing = [one for one in report.differing if one.missing or one.extra]
         return reports
@@ -142,23 +157,25 @@ class Comparison:
             horizon = self._horizons.get(shape.table, checksums.NO_HORIZON)
             for run, missing, extra, not_covered, hashes in self._server.query(sql, {"runs": some, "horizon": horizon}):
                 one = differing[run]
-                one.missing, one.extra, one.not_covered = missing, extra, not_covered
+                one.extra, one.not_covered = extra, not_covered
+                one.note("missing", missing, self._keys(shape, other.database, run, hashes))
                 report.not_covered += not_covered
-                one.missing_keys = self._keys(shape, other.database, run, hashes)
-            extra = [run for run in some if differing[run].extra]
-            if extra:
-                self._server.command(checksums.note_candidates(shape, self._here, other.database, complete=complete, scratch=self._scratch), {"runs": extra})
+            for kind in _KINDS:
+                runs = [run for run in some if differing[run].count(kind)]
+                if runs:
+                    noting = checksums.note_candidates(shape, self._here, other.database, complete=complete, scratch=self._scratch, kind=kind)
+                    self._server.command(noting, {"runs": runs, "horizon": horizon})
         report.differing = list(differing.values())
         return report
 
-    def _second_look(self, shape: Shape, other: Other, report: TableReport) -> None:
+    def _look_again(self, shape: Shape, report: TableReport, kind: Kind, lacking: str, having: str) -> None:
+        """Whether a side that has moved on still lacks the rows that were noted."""
         by_run = {one.run: one for one in report.differing}
-        for some in _some([one.run for one in report.differing if one.extra]):
+        for some in _some([one.run for one in report.differing if one.count(kind)]):
             for run in some:
-                by_run[run].extra = 0
-            for run, extra, hashes in self._server.query(checksums.standing(shape, other.database, self._scratch), {"runs": some}):
-                by_run[run].extra = extra
-                by_run[run].extra_keys = self._keys(shape, self._here, run, hashes)
+                by_run[run].note(kind, 0, [])
+            for run, count, hashes in self._server.query(checksums.standing(shape, lacking, scratch=self._scratch, kind=kind), {"runs": some}):
+                by_run[run].note(kind, count, self._keys(shape, having, run, hashes))
 
     def _sums(self, shape: Shape, database: str) -> dict[str, tuple[int, int]]:
         found = self._server.query(checksums.sums(shape, database, some_runs=bool(self._runs)), {"runs": self._runs} if self._runs else {})

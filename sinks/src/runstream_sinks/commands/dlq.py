@@ -122,29 +122,28 @@ def _ls(args: argparse.Namespace, settings: Settings) -> int:
         raise SettingsError(f"--limit must be at least 1, got {args.limit}")
     wanted = _wanted(args, settings, time.time())
     with _source(args, settings) as source:
-        found = source.find(wanted)
+        counts = source.count(wanted)
+        some = [] if args.by_reason else source.find(wanted, args.limit)
     if args.by_reason:
-        return _by_reason(found, as_json=args.json)
-    some = found[: args.limit]
+        return _by_reason(counts, as_json=args.json)
     if args.json:
-        sys.stdout.write(json.dumps({"count": len(found), "letters": [_object(one) for one in some]}) + "\n")
+        sys.stdout.write(json.dumps({"count": counts.total(), "letters": [_object(one) for one in some]}) + "\n")
         return 0
     for one in some:
         sys.stdout.write(f"{_time(one.set_aside_ms)}  {one.id}  {one.value_bytes:,} bytes  {one.reason}\n")
-    more = f", --limit {len(found)} shows all" if len(found) > len(some) else ""
-    sys.stdout.write(f"{len(some):,} of {len(found):,} letters{more}\n")
+    more = f", --limit {counts.total()} shows all" if counts.total() > len(some) else ""
+    sys.stdout.write(f"{len(some):,} of {counts.total():,} letters{more}\n")
     return 0
 
 
-def _by_reason(found: Sequence[Letter], *, as_json: bool) -> int:
-    counts = Counter((one.topic, one.reason) for one in found)
+def _by_reason(counts: Counter[tuple[str, str]], *, as_json: bool) -> int:
     if as_json:
         reasons = [{"topic": topic, "reason": reason, "count": count} for (topic, reason), count in counts.most_common()]
-        sys.stdout.write(json.dumps({"count": len(found), "reasons": reasons}) + "\n")
+        sys.stdout.write(json.dumps({"count": counts.total(), "reasons": reasons}) + "\n")
         return 0
     for (topic, reason), count in counts.most_common():
         sys.stdout.write(f"{count:>8,}  {topic}  {reason}\n")
-    sys.stdout.write(f"{len(found):,} letters\n")
+    sys.stdout.write(f"{counts.total():,} letters\n")
     return 0
 
 
@@ -246,7 +245,7 @@ def _retry(args: argparse.Namespace, settings: Settings) -> int:
     wanted = _wanted(args, settings, time.time())
     topic = OnTopic(settings)
     with until_asked() as asked, _source(args, settings) as source:
-        to_stderr()
+        to_stderr(settings.log_format)
         try:
             letters = source.find(wanted)
             fates = send_again(settings, source, letters, topic, force=args.force, dry_run=args.dry_run, wait_s=args.wait, asked=asked)

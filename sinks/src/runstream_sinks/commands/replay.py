@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if request.into is not None and load({"clickhouse_database": request.into}).clickhouse_database == settings.clickhouse_database:
         raise SettingsError(f"--into {request.into} is the live database: leave it away to store into the live tables")
     with until_asked() as asked, shown("replay", quiet=args.json) as told:
-        to_stderr()
+        to_stderr(settings.log_format)
         try:
             caller = Caller(asked, told)
             result = replay(settings, request, caller) if args.from_archive is None else replay_archive(settings, request, args.from_archive, caller)

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     names = parse_topics("--topic", args.topics, settings.topic_prefix)
     database = load({"clickhouse_database": args.database}).clickhouse_database
     with until_asked() as asked, shown("swap", quiet=args.json) as told:
-        to_stderr()
+        to_stderr(settings.log_format)
         try:
             result = swap(settings, database, names, verified=not args.unverified, caller=Caller(asked, told))
         except Differs as error:

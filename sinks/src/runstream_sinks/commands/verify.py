@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     runs = frozenset(run_id(one) for one in args.runs)
     against = None if args.against == "topics" else load({"clickhouse_database": args.against}).clickhouse_database
     with until_asked() as asked, shown("verify", quiet=args.json) as told:
-        to_stderr()
+        to_stderr(settings.log_format)
         try:
             report = verify(settings, names, runs, against, Caller(asked, told))
         except SinksError as error:
