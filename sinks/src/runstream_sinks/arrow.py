@@ -71,6 +71,11 @@ def table(columns: Mapping[str, Column]) -> Table:
     return pa.table(dict(columns))
 
 
+def warm_up() -> None:
+    """Lets pyarrow load what it loads at the first array, which takes a quarter of a second."""
+    pa.array(np.zeros(1))
+
+
 def rows_of(made: Table) -> int:
     """Number of rows in a table."""
     return made.num_rows

@@ -96,6 +96,7 @@ class Inserter:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
+        arrow.warm_up()
         sink = self._connect()
         while not self._stop.is_set():
             chunk = self._todo.get()
