@@ -33,14 +33,14 @@ _WRITER = 4_611_686_018_427_387_905
 _STARTED_S = 1_790_000_000
 _REPEATS_MAX, _REPEATS_MIN = 25, 5
 # For so long after rows of a block were inserted, it is not read through its rollup.
-_QUIET_S = 125.0
+QUIET_S = 125.0
 
 _OF_RUN = f"run_id = '{_RUN}' AND context = 'training' AND rank = 0"
 _FIGURES = "min(value) AS low, max(value) AS high, avg(value) AS mean"
 
 
 @dataclass(frozen=True, slots=True)
-class _Chart:
+class Chart:
     """A question, and the same without tables: rows of numbers."""
 
     sql: str
@@ -69,28 +69,29 @@ def _store(tables: Tables, calls: int) -> None:
         tables.server.command(_insert(first, min(_CHUNK_CALLS, calls - first), calls))
 
 
-def _one_series(calls: int) -> _Chart:
+def one_series(calls: int) -> Chart:
+    """The series of every hundredth call in 1,000 buckets."""
     bucket = f"intDiv(step, {calls // 1000}) AS bucket"
     value = _value("'loss'", calls)
     made = f"SELECT number AS step, {value} AS value FROM (SELECT number * {_LOSS_EVERY} AS number FROM numbers({calls // _LOSS_EVERY}))"
-    return _Chart(
+    return Chart(
         f"SELECT {bucket}, {_FIGURES} FROM metrics WHERE {_OF_RUN} AND name = 'loss' AND isFinite(value) GROUP BY bucket ORDER BY bucket",
         f"SELECT {bucket}, {_FIGURES} FROM ({made}) GROUP BY bucket ORDER BY bucket",
     )
 
 
-def _hundred_series(calls: int) -> _Chart:
+def _hundred_series(calls: int) -> Chart:
     bucket = f"intDiv(step, {calls // 100}) AS bucket"
     number = f"SELECT number * {_LAYERS_EVERY} AS number, concat('layer_', toString(layer)) AS name FROM numbers({calls // _LAYERS_EVERY}) ARRAY JOIN range({_LAYERS}) AS layer"
-    return _Chart(
+    return Chart(
         f"SELECT name, {bucket}, {_FIGURES} FROM metrics WHERE {_OF_RUN} AND name LIKE 'layer\\\\_%' AND isFinite(value) GROUP BY name, bucket ORDER BY name, bucket",
         f"SELECT name, {bucket}, {_FIGURES} FROM (SELECT name, number AS step, {_value('name', calls)} AS value FROM ({number})) GROUP BY name, bucket ORDER BY name, bucket",
     )
 
 
-def _long_series(calls: int) -> _Chart:
+def _long_series(calls: int) -> Chart:
     value = _value("'fast'", calls)
-    return _Chart(
+    return Chart(
         f"SELECT intDiv(block, {_BLOCKS}) AS bucket, min(min) AS low, max(max) AS high, sum(sum) / sum(count - non_finite) AS mean, min(first_step) AS first"
         f" FROM rollups WHERE {_OF_RUN} AND name = 'fast' GROUP BY bucket ORDER BY bucket",
         f"SELECT intDiv(number, {_BLOCKS * 4096}) AS bucket, {_FIGURES}, min(number) AS first"
@@ -98,7 +99,7 @@ def _long_series(calls: int) -> _Chart:
     )
 
 
-_LATEST = _Chart(
+_LATEST = Chart(
     f"SELECT name, last, last_step FROM summaries WHERE {_OF_RUN} AND name LIKE 'series\\\\_%' ORDER BY last_step",
     f"SELECT concat('series_', toString(number)), toFloat64(number), toInt64(number) FROM numbers({_SERIES})",
 )
@@ -108,7 +109,8 @@ _SUMMARIES = f"""
 """
 
 
-def _check(tables: Tables, chart: _Chart) -> None:
+def check(tables: Tables, chart: Chart) -> None:
+    """Raises AssertionError where the answer is not exact."""
     found, expected = (tables.server.query(sql) for sql in (chart.sql, chart.expected))
     if len(found) != len(expected) or not found:
         raise AssertionError(f"expected {len(expected)} rows, got {len(found)}: {chart.sql}")
@@ -117,12 +119,12 @@ def _check(tables: Tables, chart: _Chart) -> None:
             raise AssertionError(f"expected {wanted}, got {row}: {chart.sql}")
 
 
-def _ask(tables: Tables, chart: _Chart) -> None:
+def _ask(tables: Tables, chart: Chart) -> None:
     with open_answer(tables.url, chart.sql, database=tables.database, answer_format="ArrowStream") as answer:
         answer.read()
 
 
-def _timed(tables: Tables, name: str, chart: _Chart, bar_ms: float, seconds: float) -> Figure:
+def _timed(tables: Tables, name: str, chart: Chart, bar_ms: float, seconds: float) -> Figure:
     """Median milliseconds of the question, from sending it to the last byte."""
     _ask(tables, chart)
     taken: list[float] = []
@@ -134,31 +136,36 @@ def _timed(tables: Tables, name: str, chart: _Chart, bar_ms: float, seconds: flo
     return Figure(name, statistics.median(taken), "ms", len(taken), Bar("<=", bar_ms))
 
 
-def run(seconds: float, calls: int = CALLS) -> Iterator[Figure]:
+def run(seconds: float) -> Iterator[Figure]:
     """Milliseconds of each question. Making, merging, rolling up and replaying the points takes some minutes; `seconds` goes to asking."""
-    each = seconds / 6
-    one, hundred, long = _one_series(calls), _hundred_series(calls), _long_series(calls)
     with empty_tables() as tables:
-        start = time.perf_counter()
-        _store(tables, calls)
-        written = time.perf_counter()
-        yield Figure("load_points_s", (calls + calls // _LOSS_EVERY + calls // _LAYERS_EVERY * _LAYERS) / (written - start), "points/s", 1)
-        [(parts,)] = tables.server.query("SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = 'metric_points' AND active")
-        yield Figure("parts_fresh", parts, "parts", 1)
-        yield _timed(tables, "one_series_1m_ms_fresh", one, 100, each)
-        yield _timed(tables, "hundred_series_10k_ms", hundred, 100, each)
-        _check(tables, one)
-        _check(tables, hundred)
-        tables.server.command(_SUMMARIES)
-        yield _timed(tables, "latest_10k_series_ms", _LATEST, 100, each)
-        _check(tables, _LATEST)
-        tables.server.command("OPTIMIZE TABLE metric_points FINAL")
-        yield _timed(tables, "one_series_1m_ms_merged", one, 60, each)
-        time.sleep(max(0.0, written + _QUIET_S - time.perf_counter()))
-        done = roll_up(tables.server)
-        yield Figure("rollup_points_s", done.rows / done.seconds, "points/s", 1)
-        yield _timed(tables, "one_series_100m_ms", long, 1000, each)
-        _check(tables, long)
-        _store(tables, calls)
-        yield _timed(tables, "one_series_1m_ms_replayed", one, 300, each)
-        _check(tables, one)
+        yield from measure(tables, seconds, CALLS)
+
+
+def measure(tables: Tables, seconds: float, calls: int) -> Iterator[Figure]:
+    """As `run`, in empty tables, with so many calls."""
+    each = seconds / 6
+    one, hundred, long = one_series(calls), _hundred_series(calls), _long_series(calls)
+    start = time.perf_counter()
+    _store(tables, calls)
+    written = time.perf_counter()
+    yield Figure("load_points_s", (calls + calls // _LOSS_EVERY + calls // _LAYERS_EVERY * _LAYERS) / (written - start), "points/s", 1)
+    [(parts,)] = tables.server.query("SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = 'metric_points' AND active")
+    yield Figure("parts_fresh", parts, "parts", 1)
+    yield _timed(tables, "one_series_1m_ms_fresh", one, 100, each)
+    yield _timed(tables, "hundred_series_10k_ms", hundred, 100, each)
+    check(tables, one)
+    check(tables, hundred)
+    tables.server.command(_SUMMARIES)
+    yield _timed(tables, "latest_10k_series_ms", _LATEST, 100, each)
+    check(tables, _LATEST)
+    tables.server.command("OPTIMIZE TABLE metric_points FINAL")
+    yield _timed(tables, "one_series_1m_ms_merged", one, 60, each)
+    time.sleep(max(0.0, written + QUIET_S - time.perf_counter()))
+    done = roll_up(tables.server)
+    yield Figure("rollup_points_s", done.rows / done.seconds, "points/s", 1)
+    yield _timed(tables, "one_series_100m_ms", long, 1000, each)
+    check(tables, long)
+    _store(tables, calls)
+    yield _timed(tables, "one_series_1m_ms_replayed", one, 300, each)
+    check(tables, one)

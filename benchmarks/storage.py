@@ -26,7 +26,7 @@ POINTS = 100_000
 _FRAME_ROWS = 1000
 _CHUNK_POINTS = 500_000
 _HARDWARE = frozenset(kind for kind in metric_mix.KINDS if kind.startswith("gpu_"))
-_KINDS: dict[Name, tuple[str, ...]] = {
+KINDS: dict[Name, tuple[str, ...]] = {
     "metric_points": tuple(kind for kind in metric_mix.KINDS if kind not in _HARDWARE),
     "hardware_points": tuple(kind for kind in metric_mix.KINDS if kind in _HARDWARE),
 }
@@ -47,9 +47,10 @@ def _frames(kinds: Sequence[str], points: int) -> Iterator[MetricFrame]:
             yield MetricFrame(run_id, writer, metric_mix.START_MS, "attempt", rank, f"node-{rank}", "benchmarks", first * len(kinds), next_seq, 0, groups)
 
 
-def _store(server: Server, table: Name, points: int) -> None:
+def store(server: Server, table: Name, points: int) -> None:
+    """Stores so many points of each kind that belongs into a table, from each rank."""
     rows = PointRows()
-    for frame in _frames(_KINDS[table], points):
+    for frame in _frames(KINDS[table], points):
         rows.add(frame)
         if rows.rows >= _CHUNK_POINTS:
             server.insert(table, rows.table())
@@ -71,11 +72,11 @@ def run(seconds: float) -> Iterator[Figure]:
     del seconds
     with empty_tables() as tables:
         server = tables.server
-        for table in _KINDS:
-            _store(server, table, POINTS)
+        for table in KINDS:
+            store(server, table, POINTS)
         rows, size = bytes_of(server)
         yield Figure("bytes_point_fresh", size / rows, "bytes", rows)
-        for table in _KINDS:
+        for table in KINDS:
             server.command(f"OPTIMIZE TABLE {table} FINAL")
         rows, size = bytes_of(server)
         if rows != len(metric_mix.KINDS) * RANKS * POINTS:
