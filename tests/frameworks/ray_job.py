@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,18 @@ def task(run: runstream.Run, number: int) -> str:
 
 
 def loop(config: dict[str, str]) -> None:
-    """What Ray Train runs in each worker; rank 1 fails the first time."""
-    context = train.get_context()
+    """What Ray Train runs in each worker; rank 1 fails the first time, once rank 0 has logged, since the workers are then started again."""
+    rank = train.get_context().get_world_rank()
+    logged, failed = Path(config["folder"]) / "logged", Path(config["folder"]) / "failed"
     with runstream.init("frameworks") as run:
-        run.log({"trained": float(context.get_world_rank())})
-        mark = Path(config["mark"])
-        if context.get_world_rank() == 1 and not mark.exists():
-            mark.touch()
+        run.log({"trained": float(rank)})
+        if rank == 0:
+            logged.touch()
+        elif not failed.exists():
+            deadline = time.monotonic() + 60
+            while not logged.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            failed.touch()
             raise ValueError("once")
 
 
@@ -62,7 +68,7 @@ def main() -> None:
             scaling = train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5})
             again = importlib.import_module("ray.train.v2.api.config")
             config = again.RunConfig(storage_path=str(folder / "ray"), failure_config=again.FailureConfig(max_failures=1))
-            trainers.DataParallelTrainer(loop, train_loop_config={"mark": str(folder / "failed")}, scaling_config=scaling, run_config=config).fit()
+            trainers.DataParallelTrainer(loop, train_loop_config={"folder": str(folder)}, scaling_config=scaling, run_config=config).fit()
         finally:
             ray.shutdown()
     (folder / "ids.json").write_text(json.dumps(ids))
