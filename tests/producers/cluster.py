@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
-import struct
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from runstream_producers.agent import LOCK_NAME
+from runstream_producers.claims import holder
 from runstream_producers.paths import agent_folder
 from runstream_producers.topics import ensure_topics
 from runstream_schemas import records as rec
@@ -29,19 +28,6 @@ from runstream_schemas.settings import Settings, load
 from tests.waiting import wait_for
 
 R = TypeVar("R", bound=rec.Record)
-
-# struct flock: type, whence, start, length, process.
-_FLOCK = struct.Struct("hhqqi4x")
-
-
-def lock_holder(path: Path) -> int:
-    """The process that holds the POSIX lock on a file; 0 for none."""
-    if not path.exists():
-        return 0
-    with path.open("r+b") as file:
-        answer = fcntl.fcntl(file, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    kind, _, _, _, pid = _FLOCK.unpack(answer)
-    return 0 if kind == fcntl.F_UNLCK else pid
 
 
 @dataclass
@@ -66,7 +52,7 @@ class Place:
 
     def agent(self) -> int:
         """The process id of the agent that holds the folder; 0 for none."""
-        pid = lock_holder(self.folder / LOCK_NAME)
+        pid = holder(self.folder / LOCK_NAME)
         if pid > 0:
             self.agents.add(pid)
         return pid

@@ -21,7 +21,7 @@ from runstream_producers.loop import Agent
 from runstream_producers.shipper import ASIDE_NAME
 from runstream_schemas import records as rec
 from runstream_schemas.records import MetricFrame
-from tests.producers.cluster import Place, lock_holder
+from tests.producers.cluster import Place
 from tests.producers.journals import Reports, identity, make_writer
 from tests.producers.ledger import check_account, ledger_of
 from tests.producers.senders import UNKNOWN_TOPIC, ListSender, Sent
@@ -291,7 +291,7 @@ def test_a_lock_tells_who_holds_it(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert int(holder.stdout.readline()) > 0
-        assert lock_holder(tmp_path / agents.LOCK_NAME) == holder.pid
+        assert claims.holder(tmp_path / agents.LOCK_NAME) == holder.pid
         assert locked(tmp_path / agents.LOCK_NAME)
         assert agents.take_lock(tmp_path) is None
         holder.kill()

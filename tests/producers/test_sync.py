@@ -22,6 +22,7 @@ from runstream_producers.journal import format as fmt
 from runstream_producers.journal.survey import extent_of, open_journal
 from runstream_producers.journal.writer import JournalWriter
 from runstream_producers.paths import offline_folder
+from runstream_producers.states import trouble_of
 from runstream_producers.sync import Sync
 from runstream_producers.sync_plan import Plan, plan
 from runstream_schemas.records import MetricFrame
@@ -318,6 +319,20 @@ def test_leftovers_are_shipped_and_what_an_agent_serves_is_not(place: Place) -> 
     assert out == "nothing to ship\n"
     crash(live)
     assert agent.wait(20) == 0
+
+
+def test_what_an_agent_cannot_ship_can_be_taken_elsewhere(place: Place) -> None:
+    """Of a folder whose agent waits for a Kafka that is not there, sync says which process that is and what it waits for; once it is ended, the folder can be shipped."""
+    writer = make_writer(place.folder)
+    writer.log({"a": 1.0})
+    writer.close("finished", "")
+    agent = start_agent(place, kafka="127.0.0.1:1")
+    wait_for(lambda: trouble_of(place.folder) != "", 20, place.log)
+    _, err = synced(place, place.folder)
+    assert f"an agent (process {agent.pid}) ships it once it can: Kafka cannot be reached" in err
+    agent.terminate()
+    assert agent.wait(15) == 0
+    assert "1 journals shipped with 1 rows" in synced(place, place.folder)[0]
 
 
 def test_journals_of_other_settings_are_not_sent_to_this_cluster(place: Place) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 import runstream
 from runstream_producers.agent import LOCK_NAME
+from runstream_producers.claims import holder
 from runstream_schemas.records import MetricFrame
-from tests.producers.cluster import Place, lock_holder
+from tests.producers.cluster import Place
 from tests.producers.ledger import check_account, ledger_of
 from tests.sdk.rank import expected
 from tests.sdk.test_shipping import returned, start_rank
@@ -78,7 +79,7 @@ def test_a_job_whose_end_ends_the_agent_waits_for_it(place: Place, tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert "shipped=True" in done.stdout
-    wait_for(lambda: lock_holder(place.folder / LOCK_NAME) == 0, 5, "the agent to be gone with its namespace")
+    wait_for(lambda: holder(place.folder / LOCK_NAME) == 0, 5, "the agent to be gone with its namespace")
     assert "agent begins" in place.log()
     assert "agent ends" not in place.log()
     assert ledger_of(place.read("metric", MetricFrame)) == expected(2000, first_seq=1)
@@ -109,7 +110,7 @@ def test_what_a_killed_container_left_is_shipped(place: Place, tmp_path: Path, s
     with subprocess.Popen(argv, env=place.environ | NEVER_IDLE, stdout=subprocess.DEVNULL) as outer:
         wait_for(lambda: returned(counts) > 500 and "journal taken up" in place.log(), 20, "the job to log, and its agent to ship")
         outer.kill()
-    wait_for(lambda: lock_holder(place.folder / LOCK_NAME) == 0, 5, "the agent to be gone with its namespace")
+    wait_for(lambda: holder(place.folder / LOCK_NAME) == 0, 5, "the agent to be gone with its namespace")
     assert "agent ends" not in place.log()
     rows = returned(counts)
     [left] = place.folder.glob("w-*")

@@ -15,8 +15,9 @@ import pytest
 import runstream
 from runstream_producers import inline
 from runstream_producers.agent import LOCK_NAME
+from runstream_producers.claims import holder
 from runstream_schemas.records import MetricFrame
-from tests.producers.cluster import Place, lock_holder
+from tests.producers.cluster import Place
 from tests.producers.ledger import check_account, ledger_of
 from tests.sdk.rank import expected, row
 from tests.sdk.test_shipping import returned, start_rank
@@ -74,12 +75,12 @@ def test_ranks_on_a_node_take_over(inlined: Place, tmp_path: Path) -> None:
     counts = [tmp_path / f"counts-{number}" for number in range(2)]
     ranks = {child.pid: child for child in (start_rank(inlined, path, 10_000_000, 0.001) for path in counts)}
     try:
-        wait_for(lambda: lock_holder(inlined.folder / LOCK_NAME) in ranks, 20, "one of the ranks to ship")
+        wait_for(lambda: holder(inlined.folder / LOCK_NAME) in ranks, 20, "one of the ranks to ship")
         wait_for(lambda: len(inlined.last_states()) == 2 and all(returned(path) > 300 for path in counts), 20, "both ranks to be heard of")
-        first = lock_holder(inlined.folder / LOCK_NAME)
+        first = holder(inlined.folder / LOCK_NAME)
         ranks[first].kill()
         ranks[first].wait()
-        wait_for(lambda: lock_holder(inlined.folder / LOCK_NAME) == (set(ranks) - {first}).pop(), 20, "the other rank to take over")
+        wait_for(lambda: holder(inlined.folder / LOCK_NAME) == (set(ranks) - {first}).pop(), 20, "the other rank to take over")
         wait_for(lambda: "crashed" in {one.state for one in inlined.last_states().values()}, 20, "the first to read as crashed")
         other = ranks[(set(ranks) - {first}).pop()]
         other.send_signal(signal.SIGTERM)
@@ -161,7 +162,7 @@ def test_an_online_run_beside_it_rides_along(inlined: Place) -> None:
     time.sleep(1.5)
     child = os.fork()
     if child == 0:  # A process may not ask about its own lock.
-        os._exit(0 if lock_holder(inlined.folder / LOCK_NAME) == os.getppid() else 1)
+        os._exit(0 if holder(inlined.folder / LOCK_NAME) == os.getppid() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert other.finish(20).shipped
     assert one.finish(20).shipped

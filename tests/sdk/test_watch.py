@@ -14,10 +14,11 @@ import pytest
 import runstream
 from runstream._agent import STARTING_NAME, STARTING_S, Watch
 from runstream_producers.agent import LOCK_NAME
+from runstream_producers.claims import holder
 from runstream_producers.paths import agent_folder
 from runstream_schemas.records import MetricFrame
 from runstream_schemas.settings import load
-from tests.producers.cluster import Place, lock_holder
+from tests.producers.cluster import Place
 from tests.waiting import wait_for
 
 
@@ -84,10 +85,10 @@ def test_other_connection_settings_have_an_agent_of_their_own(place: Place) -> N
     folders = [place.folder, agent_folder(load({"kafka_options": options}))]
     for run in runs:
         run.log({"a": 1.0})
-    wait_for(lambda: all(lock_holder(folder / LOCK_NAME) > 0 for folder in folders), 20, place.log)
-    agents = {lock_holder(folder / LOCK_NAME) for folder in folders}
+    wait_for(lambda: all(holder(folder / LOCK_NAME) > 0 for folder in folders), 20, place.log)
+    agents = {holder(folder / LOCK_NAME) for folder in folders}
     assert len(agents) == len(set(folders)) == 2
     place.agents |= agents
     assert all(run.finish(20).shipped for run in runs), place.log()
     assert sorted(frame.run_id for frame in place.read("metric", MetricFrame) if frame.groups) == sorted(run.id for run in runs)
-    wait_for(lambda: not any(lock_holder(folder / LOCK_NAME) for folder in folders), 15, "both agents to idle out")
+    wait_for(lambda: not any(holder(folder / LOCK_NAME) for folder in folders), 15, "both agents to idle out")

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import struct
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 CLAIM_NAME = "shipper.lock"
 GONE = ".gone-"  # What the names of journals begin with that are done and being removed.
 MAKING = ".w-"  # And of those that are being made, which takes milliseconds.
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, process.
 MAKING_S = 600.0  # How old one must be to have been left by a process that was killed in the middle.
 
 
@@ -68,6 +70,17 @@ def claim(folder: Path) -> Claim | None:
         if not mine:
             os.close(descriptor)
     return Claim(descriptor) if mine else None
+
+
+def holder(path: Path) -> int:
+    """The process that holds the POSIX lock on a file; 0 for none. Not for a file that this process has locked itself: closing it would give up that lock."""
+    try:
+        with path.open("r+b") as file:
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError:
+        return 0
+    kind, _, _, _, pid = _FLOCK.unpack(answer)
+    return 0 if kind == fcntl.F_UNLCK else pid
 
 
 def remove(folder: Path) -> None:

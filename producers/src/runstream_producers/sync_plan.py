@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runstream_producers import claims, states
 from runstream_producers.agent import LOCK_NAME
 from runstream_producers.errors import SyncError
 from runstream_producers.journal import survey
@@ -64,7 +65,7 @@ def plan(folders: Sequence[Path], settings: Settings, *, watch: bool) -> Plan:
                 else:
                     bases.append(one)
     served = {base for base in (*bases, *(one.parent for one in singles)) if locked(base / LOCK_NAME)}
-    skips += [Skip(base, "an agent ships it already") for base in sorted(served) if survey.journals_in(base)]
+    skips += [Skip(base, _by_agent(base)) for base in sorted(served) if survey.journals_in(base)]
     open_bases = tuple(base for base in dict.fromkeys(bases) if base not in served)
     found = [one for one in singles if one.parent not in served]
     found += [one for base in open_bases for one in survey.journals_in(base)]
@@ -77,3 +78,11 @@ def plan(folders: Sequence[Path], settings: Settings, *, watch: bool) -> Plan:
         else:
             skips.append(Skip(one, "its writer is still running: --watch follows it"))
     return Plan(tuple(journals), tuple(skips), open_bases)
+
+
+def _by_agent(base: Path) -> str:
+    """What is said of a folder that an agent serves; where that cannot ship, also how to have another do it."""
+    trouble = states.trouble_of(base)
+    if not trouble:
+        return "an agent ships it already"
+    return f"an agent (process {claims.holder(base / LOCK_NAME)}) ships it once it can: {trouble}; to ship it elsewhere, end that process and name the folder"
