@@ -19,7 +19,7 @@ from tests.sinks.replays import shown, wait_until_stored
 from tests.sinks.test_deaths import records_of
 from tests.sinks.test_tables import new_run
 from tests.sinks.test_watch import figures, get
-from tests.sinks.workers import Pipe, Sent, settings_of, wait_for
+from tests.sinks.workers import PARTITIONS, Pipe, Sent, settings_of, wait_for
 
 if TYPE_CHECKING:
     from tests.sinks.proxy import Proxy
@@ -83,6 +83,35 @@ def test_a_worker_with_a_name_keeps_its_partitions_through_a_restart(pipe: Pipe)
     assert "sink worker stops reason=" in pipe.log()
     assert "KafkaRefused: " in pipe.log()
     assert other.poll() is None
+
+
+@pytest.mark.stack
+def test_of_two_workers_with_one_name_the_newer_stops_under_kip_848(pipe: Pipe) -> None:
+    """The broker lets the first one go on; the second says why it ends."""
+    environ = {"RUNSTREAM_GROUP_INSTANCE_ID": "a", "RUNSTREAM_GROUP_PROTOCOL": "consumer"}
+    first = pipe.start(environ=environ)
+    second = pipe.start(environ=environ, ready=False)
+    assert second.wait(timeout=30) == 1, pipe.log()
+    assert "KafkaRefused: _FATAL" in pipe.log()
+    assert first.poll() is None
+
+
+@pytest.mark.stack
+def test_a_revocation_waits_no_longer_than_its_budget(pipe: Pipe, proxy: Proxy) -> None:
+    """An insert that hangs holds nobody up: the partitions go, what was in flight is read again by their next owner, and what comes of it collapses."""
+    sent = [one for one in records_of(new_run(), 0) if one[0] == "metric"]
+    pipe.send(*sent)
+    proxy.hold_next_insert(0.5)
+    pipe.start(environ={"RUNSTREAM_CLICKHOUSE_URL": proxy.url})
+    assert proxy.holding.wait(30), pipe.log()
+    member = passer_by(pipe, "classic")
+    wait_for(lambda: member.poll(0.05) is not None or bool(member.assignment()), "partitions for one more member", timeout_s=20)
+    assert "out of time, the rest will be read again" in pipe.log()
+    assert pipe.committed("metric", PARTITIONS) == 0
+    member.close()
+    proxy.let_go()
+    wait_until_stored(pipe)
+    assert shown(pipe) == expected(pipe, sent)
 
 
 def test_membership_is_said_in_the_words_of_the_protocol() -> None:
