@@ -66,6 +66,7 @@ def fastavro_encode(one: MetricFrame) -> bytes:
         "attempt": one.attempt,
         "rank": one.rank,
         "node": one.node,
+        "project": one.project,
         "first_seq": one.first_seq,
         "next_seq": one.next_seq,
         "rules_seen": one.rules_seen,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,3 +36,25 @@ def by_turns(blocks: Sequence[Callable[[], None]], *, seconds: float, rounds_max
 def median_us(times_ns: Sequence[int], calls: int) -> float:
     """Median microseconds a call of blocks that make `calls` of them."""
     return statistics.median(times_ns) / calls / 1000
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that this share of them does not exceed; none is left out and none is made up between two."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+class Middle(NamedTuple):
+    """A median, and how far the true one may be from it, on the wider side, with 95 % confidence."""
+
+    median: float
+    margin: float
+
+
+def middle(values: Sequence[float]) -> Middle:
+    """The median with its margin, which comes from ranks alone, so that it holds whatever the machine's other work does to some of the values."""
+    ordered = sorted(values)
+    n = len(ordered)
+    median = statistics.median(ordered)
+    reach = math.ceil(0.98 * math.sqrt(n))  # A count of n fair coins is within 1.96 * sqrt(n) / 2 of its middle 95 times of 100.
+    low, high = ordered[max(0, n // 2 - reach)], ordered[min(n - 1, n // 2 + reach)]
+    return Middle(median, max(median - low, high - median))
