@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runstream_sinks import analysts, migrations, retention
+from runstream_sinks import analysts, checksums, migrations, retention
 from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.errors import MigrationMismatch
 from runstream_sinks.layout import EVERYWHERE, LOCAL, Cluster, for_cluster
 from runstream_sinks.rollup import roll_up
-from runstream_sinks.tables import TABLES
+from runstream_sinks.tables import TABLE_OF, TABLES
+from runstream_sinks.verify import Comparison
 from tests.sinks import clusters, examples
 from tests.sinks.engine import Engine
 from tests.sinks.test_tables import insert, one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from runstream_schemas import topics
 
 pytestmark = pytest.mark.stack
 
@@ -144,6 +147,47 @@ def test_rows_through_distributed_tables_read_as_on_one_node(cluster_url: str, s
     assert one(clustered, "SELECT count(), countIf(balanced), sum(points_stored) FROM account") == (16, 16, 8 * 13)
     assert one(clustered, "SELECT name, points FROM runs WHERE run_id = {run_id:UUID}", run_id=runs[2]) == ("run 3", 10)
     clustered.close()
+
+
+class Still:
+    """A database that does not move on."""
+
+    name = database = "solo"
+    behind = malformed = 0
+    may_be_ahead = False
+
+    def complete(self, topic: topics.Name) -> bool:
+        """It has everything."""
+        assert topic
+        return True
+
+    def begin(self) -> None:
+        """It is as it is."""
+
+    wait_for_tables = move_on = begin
+
+
+def test_verification_compares_distributed_tables_with_those_of_one_node(cluster_url: str) -> None:
+    """Rows of all shards are looked at; keys and versions are those of the tables that hold them."""
+    runs = [str(uuid.UUID(int=number << 64 | number)) for number in range(1, 9)]
+    clustered = clusters.migrate(cluster_url, Cluster("one", "compared"))
+    create_database(cluster_url, "solo")
+    solo = Server(cluster_url, "solo")
+    migrations.migrate(solo)
+    for place in (clustered, solo):
+        fill(place, runs)
+    solo.command(checksums.CANDIDATES)
+    comparison = Comparison(Server(cluster_url, None), "compared", "solo", frozenset())
+    assert all(report.equal and report.rows == report.rows_there > 0 for report in comparison.compare(Still(), tuple(TABLE_OF)))
+    clustered.command("ALTER TABLE metric_points_local DELETE WHERE run_id = {run:UUID} AND name = 'loss' SETTINGS mutations_sync = 2", {"run": runs[2]})
+    solo.command("ALTER TABLE writer_states DELETE WHERE run_id = {run:UUID} SETTINGS mutations_sync = 2", {"run": runs[5]})
+    differing = {report.table: report.differing for report in comparison.compare(Still(), tuple(TABLE_OF)) if not report.equal}
+    assert {(table, one.missing > 0, one.extra > 0) for table, some in differing.items() for one in some} == {
+        ("metric_points", True, False),
+        ("writer_states", False, True),
+    }
+    for server in (clustered, solo):
+        server.close()
 
 
 def test_a_row_goes_to_one_of_two_shards_and_views_ask_both(cluster_url: str) -> None:

@@ -24,9 +24,10 @@ from runstream_sinks.readiness import ReadyFile, wait_for_topics
 from runstream_sinks.retry import delay_s
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runstream_schemas.settings import Settings
+    from runstream_sinks.archive_files import Name
     from runstream_sinks.ledger import Place
 
 POLL_S = 0.1
@@ -38,6 +39,7 @@ COMPLAIN_INTERVAL_S = 5.0
 FIGURES_INTERVAL_S = 30.0
 # A rebalance waits for its members: the next owner writes what is under way now.
 REVOKE_BUDGET_S = 5.0
+LOOK_BUDGET_S = 30.0
 DRAIN_BUDGET_S = 6.0
 EXIT_BUDGET_S = 9.0
 
@@ -201,8 +203,7 @@ class Archiver:
     def _assigned(self, starts: dict[Place, tuple[Start, tuple[int, int]]]) -> None:
         log.info("partitions assigned", partitions=len(starts))
         for place, (start, (low, high)) in starts.items():
-            intent = start.intent if start.intent is not None and not self._store.has(start.intent) else None
-            begin = self._begin(place, start)
+            begin, intent = _patiently(lambda: self._begin(place, start))  # noqa: B023 - it is called at once
             if begin > high:
                 raise ArchiveError(
                     f"the archive holds {place.topic}/{place.partition} up to offset {begin - 1}, and the topic ends at {high}: it was made anew, so give another archive_url"
@@ -212,14 +213,15 @@ class Archiver:
             self._cutter.begin(place, begin, intent)
         self._ready.write()
 
-    def _begin(self, place: Place, start: Start) -> int:
+    def _begin(self, place: Place, start: Start) -> tuple[int, Name | None]:
+        """The first offset that is not archived, and the file that was about to be written from there."""
         if start.intent is not None and self._store.has(start.intent):
-            return start.intent.last + 1
+            return start.intent.last + 1, None
         if start.offset is not None:
-            return start.offset
+            return start.offset, start.intent
         # The group is new, or was forgotten; the files know.
         names = in_order(name for name in self._store.names([place.topic]) if name.place == place)
-        return names[place][-1].last + 1 if place in names else 0
+        return (names[place][-1].last + 1 if place in names else 0), None
 
     def _gone(self, places: set[Place], lost: bool) -> None:
         log.info("partitions revoked", partitions=len(places), lost=lost)
@@ -234,6 +236,19 @@ class Archiver:
             # It does no harm to finish late, since the next owner writes the same file; but it is better to be out of the way.
             self._disowned = file
             self._writer.give_up()
+
+
+def _patiently(ask: Callable[[], tuple[int, Name | None]]) -> tuple[int, Name | None]:
+    """What the storage answers, asked again for a while; partitions wait meanwhile."""
+    deadline = time.monotonic() + LOOK_BUDGET_S
+    while True:
+        try:
+            return ask()
+        except ArchiveError as error:
+            if time.monotonic() >= deadline:
+                raise
+            log.warning("the archive cannot be read, trying again", error=str(error))
+            time.sleep(RETRY_COMMIT_S)
 
 
 def main(settings: Settings, topics: Sequence[str], store: Store) -> int:

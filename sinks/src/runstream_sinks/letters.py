@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runstream_schemas.settings import Settings
 
 FETCH_BYTES_MAX = 32 << 20
+FETCH_MAX = 500
 Where = Literal["table", "topic"]
 
 
@@ -158,7 +159,7 @@ class InTable:
         some: list[Letter] = []
         nbytes = 0
         for one in letters:
-            if some and nbytes + one.value_bytes > FETCH_BYTES_MAX:
+            if some and (len(some) >= FETCH_MAX or nbytes + one.value_bytes > FETCH_BYTES_MAX):
                 yield from self._fetch(some)
                 some, nbytes = [], 0
             some.append(one)
