@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from runstream_producers.errors import JournalError
 from runstream_producers.journal import format as fmt
+from runstream_producers.journal import plans
 from runstream_producers.journal.reader import Reader
 from runstream_producers.journal.segments import check_local, file_system_of
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
@@ -233,3 +235,16 @@ def test_a_datetime_is_a_time(tmp_path: Path) -> None:
     writer.log({"a": 1}, time=moment)
     writer.log({"a": 1}, time=moment.astimezone().replace(tzinfo=None))
     assert [row.time_s for row in read_writer(writer)] == [moment.timestamp()] * 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 999])
+def test_rows_are_packed_as_the_format_says(count: int) -> None:
+    """What a plan packs is little-endian and without gaps, whatever the machine's own layout is."""
+    values = [0.5 + one for one in range(count)]
+    _, _, pack, into, length, size, _, head = plans.make(7, tuple(f"{one}" for one in range(count)))
+    body = pack(head, 1, -2, 3, 4.5, *values)
+    assert body == fmt.ROW_HEAD.pack(head, 1, -2, 3, 4.5) + struct.pack(f"<{count}d", *values)
+    row = bytearray(size)
+    into(row, 0, length, 6, body)
+    assert row == fmt.ROW_LEAD.pack(length, 6) + body
+    assert size == plans.row_bytes(count)
