@@ -34,6 +34,7 @@ def test_a_statement_takes_as_many_rows_as_it_may() -> None:
     rows = {(1, 0): 5, (1, 1): 5, (2, 0): 30, (2, 1): 1}
     assert list(portions(blocks, rows, 10)) == [[(1, 0), (1, 1)], [(2, 0)], [(2, 1), (3, 5)]]
     assert list(portions([], {}, 10)) == []
+    assert list(portions(blocks, {}, 10, blocks_max=3)) == [[(1, 0), (1, 1), (2, 0)], [(2, 1), (3, 5)]]
 
 
 def points_of(random_of: random.Random) -> list[Point]:
@@ -226,6 +227,21 @@ def test_reading_through_rollups_leaves_the_points_alone(server: Server) -> None
         rows - 1.0,
         rows * (rows - 1) / 2,
     )
+
+
+@pytest.mark.stack
+def test_a_pass_takes_any_number_of_blocks(server: Server) -> None:
+    """More than one statement can name, of writers with the longest numbers."""
+    run_id = str(uuid.uuid4())
+    server.command(
+        "INSERT INTO metric_points SELECT {run:UUID}, '', 'loss', 'training', 0, number, now64(3), 9223372036854775000 + number % 7, 'a', toDateTime(1790000000), number * 4096, 1"
+        " FROM numbers(9000)",
+        {"run": run_id},
+    )
+    minutes_pass(server)
+    assert roll_up(server).blocks == 9000
+    assert stale(server) == 0
+    assert one(server, "SELECT count(), sum(count) FROM rollups") == (9000, 9000)
 
 
 @pytest.mark.stack
