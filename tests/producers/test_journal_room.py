@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from runstream_producers.journal import room, tail
 from runstream_producers.journal import segments as allocating
 from runstream_producers.journal import writer as writing
 from runstream_producers.journal.room import Space
-from tests.producers.journals import Reports, dropped_as_told, make_writer, read_writer, segments
+from runstream_producers.journal.segments import file_system_of
+from tests.producers.journals import Reports, dropped_as_told, identity, make_writer, read_writer, segments
 
 
 @pytest.fixture(autouse=True)
@@ -254,3 +256,19 @@ def test_the_next_segment_is_allocated_ahead(tmp_path: Path, monkeypatch: pytest
     assert len(read_writer(writer)) == 10_001
     writer.close("finished", "")
     assert not list(writer.folder.path.glob("*.spare"))
+
+
+def test_a_journal_in_shared_memory_takes_less() -> None:
+    """Where the journal lies decides on its budget: below /dev/shm segments are small, and the file system is looked at."""
+    if file_system_of(Path("/dev/shm"), Path("/proc/self/mounts").read_text()) != "tmpfs":
+        pytest.skip("there is no shared memory here")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        reports = Reports()
+        writer = writing.JournalWriter(Path(name) / "journals", identity, segment_bytes=16 << 20, bytes_max=None, report=reports)
+        space = writer.folder.space()
+        assert space.in_memory
+        assert space.free > 0
+        fill(writer, 100)
+        assert reports.told == []
+        assert [path.stat().st_size for path in segments(writer.folder.path)] == [min(room.MEMORY_SEGMENT_BYTES, space.total // 64)]
+        writer.close("finished", "")

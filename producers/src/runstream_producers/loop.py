@@ -71,15 +71,15 @@ class Agent:
         """One round: look for journals, sample, ship, tell."""
         soon = now + EARLY_S
         if soon >= self._look_again_at:
-            self._look_again_at = _next(now, LOOK_S)
+            self._look_again_at = next_due(now, LOOK_S)
             self._look()
         if soon >= self._scan_at:
-            self._scan_at = _next(now, SCAN_S)
+            self._scan_at = next_due(now, SCAN_S)
             self._scan(now)
         if self._hands:
             self._busy_at = now
         if soon >= self._ship_at or any(hand.over for hand in self._hands.values()):
-            self._ship_at = _next(now, self._settings.batch_interval)
+            self._ship_at = next_due(now, self._settings.batch_interval)
             for name, hand in list(self._hands.items()):
                 self._serve(name, hand, now)
         else:
@@ -154,6 +154,6 @@ class Agent:
             hand.put_down(time.monotonic())
 
 
-def _next(now: float, interval_s: float) -> float:
+def next_due(now: float, interval_s: float) -> float:
     """When something is due again that is done at `now`: at a multiple of its interval, so that things of several intervals meet in one round."""
     return (int((now + EARLY_S) / interval_s) + 1) * interval_s if interval_s else now
