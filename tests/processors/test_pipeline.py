@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from runstream_processors.engine import Engine, Entry, Output, Received, entry_key
+from runstream_processors.engine import Entry, Output, Received
 from runstream_processors.knowledge import Knowledge
-from runstream_processors.pipeline import process
+from runstream_processors.letters import Followed
+from runstream_processors.pipeline import Stage
+from runstream_processors.series_engine import SeriesEngine, entry_key
 from runstream_rules import Policy, load
 from runstream_schemas import wire
 from runstream_schemas.catalogue import bundled
@@ -20,6 +22,8 @@ from runstream_schemas.topics import writer_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from runstream_schemas.topics import Name
 
 RULE = Rule(rule_id="high", version=1, time_ms=0, name="high", kind="threshold", metric="loss", operator=">", threshold=1.0, writer=5, ordinal=1)
 
@@ -36,6 +40,11 @@ def received(*frames: MetricFrame) -> list[Received]:
     return [Received("t.metric", 0, offset, writer_key(one.writer), wire.encode(one)) for offset, one in enumerate(frames)]
 
 
+def learn(known: Knowledge, name: Name, key: bytes, value: bytes | None) -> None:
+    """What a follower hands on."""
+    known.learn(name, Followed(f"t.{name}", 0, 7, 1_000, key, value), 2_000)
+
+
 class Lists:
     """Ports backed by lists: what was sent and stored, in order; each can be told to fail."""
 
@@ -43,6 +52,7 @@ class Lists:
         self.calls: list[str] = []
         self.sent: list[object] = []
         self.table: dict[bytes, bytes] = {}
+        self.tombstones: list[tuple[str, bytes]] = []
         self.fail_at = ""
         self.owned_for = 1_000_000
 
@@ -52,17 +62,23 @@ class Lists:
 
     async def send(self, outputs: Sequence[Output]) -> None:
         """Decoded, into the list."""
-        self.calls.append("send")
-        if self.fail_at == "send":
+        if outputs:
+            self.calls.append("send")
+        if outputs and self.fail_at == "send":
             raise OSError("send")
-        self.sent += [wire.decode(output.value) for output in outputs]
+        self.sent += [wire.decode(output.value) for output in outputs if output.value is not None]
+        self.tombstones += [(output.topic, output.key) for output in outputs if output.value is None]
 
     async def store(self, entries: Sequence[Entry]) -> None:
         """Into the dictionary."""
         self.calls.append("store")
         if self.fail_at == "store":
             raise OSError("store")
-        self.table |= {entry.key: entry.value for entry in entries}
+        for entry in entries:
+            if entry.value is None:
+                self.table.pop(entry.key, None)
+            else:
+                self.table[entry.key] = entry.value
 
     def owned(self) -> bool:
         """For a number of questions."""
@@ -81,16 +97,16 @@ class Lists:
 def run(
     ports: Lists, records: Sequence[Received], *, knowledge: Knowledge | None = None, wait_s: float = 0.3, during: Callable[[Knowledge], None] | None = None
 ) -> bool:
-    """One take; `during` happens a little later, while it may be waiting."""
+    """One take, and storing it; `during` happens a little later, while it may be waiting."""
 
     async def main() -> bool:
         known = knowledge or Knowledge()
         if knowledge is None:
-            known.learn("rule", b"high", wire.encode(RULE))
-        engine = Engine(known, Policy(), "t", int(wait_s * 1000))
+            learn(known, "rule", b"high", wire.encode(RULE))
+        stage = Stage(SeriesEngine(known, Policy(), "t", int(wait_s * 1000)), known, lambda: time.time_ns() // 1_000_000, wait_s)
         if during is not None:
             asyncio.get_running_loop().call_later(0.05, during, known)
-        return await asyncio.wait_for(process(engine, known, records, ports, lambda: time.monotonic_ns() // 1_000_000, wait_s), 10)
+        return await asyncio.wait_for(stage.take(records, ports), 10) and await asyncio.wait_for(stage.store(ports), 10)
 
     return asyncio.run(main())
 
@@ -100,7 +116,7 @@ class TestOrder:
         """Outputs are acknowledged before the state that says they were made is stored, and the records go last."""
         ports = Lists()
         assert run(ports, received(frame(0, 2.0), frame(1, 0.0)))
-        assert ports.calls == ["send", "store"]
+        assert ports.calls == ["send", "send", "store"]
         assert len(ports.alerts()) == 2
         assert ports.marks() == [2]
 
@@ -181,7 +197,7 @@ class TestRules:
         """`alert_on` cannot lose the race with the first points: the frame is decided once the rule has come; others are not held up."""
         known, ports = Knowledge(), Lists()
         records = received(frame(0, 2.0, rules_seen=1), frame(0, 3.0, writer=6))
-        assert run(ports, records, knowledge=known, wait_s=5.0, during=lambda one: one.learn("rule", b"high", wire.encode(RULE)))
+        assert run(ports, records, knowledge=known, wait_s=5.0, during=lambda one: learn(one, "rule", b"high", wire.encode(RULE)))
         assert [one.writer for one in ports.sent if isinstance(one, SummaryFrame)] == [6, 5]
         assert [one.writer for one in ports.sent if isinstance(one, Alert)] == [5]
 
@@ -198,19 +214,19 @@ class TestRules:
         """A frame says which project its run belongs to; a withdrawn key forgets a rule."""
         known, ports = Knowledge(), Lists()
         rule = Rule(rule_id="p", version=1, time_ms=0, name="p", kind="threshold", metric="*", project="mine", operator=">", threshold=1.0)
-        known.learn("rule", b"p", wire.encode(rule))
+        learn(known, "rule", b"p", wire.encode(rule))
         assert run(ports, received(frame(0, 2.0)), knowledge=known)
         assert not ports.alerts()
         assert run(ports, received(frame(0, 2.0, writer=6)._replace(project="mine")), knowledge=known)
         assert len(ports.alerts()) == 1
-        known.learn("rule", b"p", None)
+        learn(known, "rule", b"p", None)
         assert len(known.book) == 0
 
     def test_records_that_teach_nothing_do_no_harm(self) -> None:
         """A refused rule, nonsense and a schema under a taken id are logged and skipped."""
         known = Knowledge()
-        known.learn("rule", b"x", b"nonsense")
-        known.learn("rule", b"x", wire.encode(Rule(rule_id="x", version=1, time_ms=0, name="x", kind="threshold", metric="*")))
+        learn(known, "rule", b"x", b"nonsense")
+        learn(known, "rule", b"x", wire.encode(Rule(rule_id="x", version=1, time_ms=0, name="x", kind="threshold", metric="*")))
         newest = bundled().newest("Alert")
-        known.learn("schema", b"1", wire.encode(Schema(schema_id=newest.schema_id, name="Alert", version=7, schema=newest.text)))
+        learn(known, "schema", b"1", wire.encode(Schema(schema_id=newest.schema_id, name="Alert", version=7, schema=newest.text)))
         assert len(known.book) == 0

@@ -25,29 +25,58 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(90)]
 
 
+class Noting:
+    """A stage that takes note of offsets and stores nothing."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.due = True
+
+    async def take(self, records: Sequence[Received], ports: Ports) -> bool:
+        """Notes."""
+        self.taken += [record.offset for record in records]
+        return ports.owned()
+
+    async def tick(self, ports: Ports, *, hears: bool) -> None:
+        """Nothing."""
+
+    async def store(self, ports: Ports) -> bool:
+        """Nothing to store."""
+        return ports.owned()
+
+    def forget(self) -> None:
+        """Nothing to forget."""
+
+    def recovered(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        """There is nothing."""
+        assert not entries
+
+
 def test_records_that_nobody_hands_over_are_noticed(kafka: str, tmp_path: Path) -> None:
     """With nothing waiting a quiet worker is fine; with records waiting and no take for too long the runner fails, and the process would end."""
     settings = settings_of(kafka)
     connection, group = connection_of(settings), f"{settings.topic_prefix}.test"
     ensure_changelogs(connection, {changelog_of(group, "metric"): PARTITIONS}, 30)
-    taken: list[int] = []
-
-    async def handle(records: Sequence[Received], _ports: Ports) -> bool:
-        taken.extend(record.offset for record in records)
-        return True
+    stage = Noting()
+    taken = stage.taken
 
     async def main() -> None:
-        source = Source("metric", f"{settings.topic_prefix}.metric", PARTITIONS, handle, lambda: None)
-        runner = FaustRunner(connection, group, [source], Timing(stuck_s=1.0), tmp_path)
+        source = Source("metric", f"{settings.topic_prefix}.metric", PARTITIONS, stage)
+        runner = FaustRunner(connection, group, [source], Timing(stuck_s=1.0, session_timeout_s=20.0), tmp_path)
         await runner.start()
         feed = Feed(settings)
+
+        async def beat() -> None:
+            while True:
+                runner.pulse()
+                await asyncio.sleep(0.1)
+
+        beating = asyncio.create_task(beat())
         try:
             feed.frames(history(1, 20))
             while len(taken) < 2:
-                runner.pulse()
                 await asyncio.sleep(0.1)
             await asyncio.sleep(1.5)
-            runner.pulse()
             await runner.check_progress()
             assert not runner.failed.is_set()
 
@@ -61,6 +90,7 @@ def test_records_that_nobody_hands_over_are_noticed(kafka: str, tmp_path: Path) 
             assert isinstance(runner.failure, EngineFailed)
             assert "2 records have waited" in str(runner.failure)
         finally:
+            beating.cancel()
             await runner.stop(5)
 
     asyncio.run(main())

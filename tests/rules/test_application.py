@@ -87,7 +87,7 @@ class TestFromWhenOn:
     def test_a_rule_stays_as_long_as_one_writer_stands_for_it(self) -> None:
         """Each registration is withdrawn by itself; with the last one goes the rule, and what was known of its writers."""
         book = book_of(rule("r", threshold=0.0, run_id=RUN_ID, writer=5, ordinal=3), rule("r", threshold=0.0, run_id=RUN_ID, writer=6, ordinal=1))
-        assert sorted(book.registrations(RUN_ID)) == [("r", 5), ("r", 6)]
+        assert [book.registered_by(writer) for writer in (5, 6, 7)] == [["r"], ["r"], []]
         book.forget("r", 5)
         assert len(book) == 1
         assert (book.ordinal_of(5), book.ordinal_of(6)) == (0, 1)

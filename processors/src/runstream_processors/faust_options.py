@@ -29,6 +29,11 @@ class Timing:
     commit_interval_s: float = 1.0
     # A broker that restarts is back well within this; past it the process ends and its supervisor starts it again.
     send_timeout_s: float = 60.0
+    # Of taken records that are not stored yet: past it they are stored at once.
+    pending_bytes_max: int = 64 << 20
+    beat_s: float = 0.25
+    # Progress is looked at every five seconds; who has not seen for three times as long that all is read does not hear.
+    hears_s: float = 15.0
     # Less than the session timeout, so that a take that hangs cannot cost this worker its place in the group.
     revoke_wait_s: float = 5.0
 

@@ -2,13 +2,14 @@
 
 With `faust_options` and `faust_transport` the only module that touches Faust. What is done with a take is the pipeline's; here are the facts of Faust that keep its order true, each tried:
 
-- Records come through `noack_take` and are acknowledged together, in their order and without an `await` between them: Faust would otherwise commit past a record
-  that is still in flight.
+- Records come through `noack_take` and are acknowledged together, once what they changed is stored, in their order and without an `await` between them: Faust would
+  otherwise commit past a record that is still in flight.
 - The table is written with its own acknowledged sends and never through `table[key] = value`, which only queues the changelog record. Entries go to the partition that
   the writer's frames come from, so that they are recovered together whichever partitioner the producers use.
-- When partitions are taken away, the handler of that signal ends the generation and waits for the take that is being worked on (bounded); takes of an ended generation
-  are dropped unacknowledged, since their records come again to whoever owns them now. Only the generation tells: while `app.rebalancing` is still true, the first
-  records of the new generation may be on their way already, and dropping those would lose them.
+- When partitions are taken away, the handler of that signal lets the take that is being worked on come to its end, stores what was taken, and ends the generation (bounded);
+  takes of an ended generation are dropped unacknowledged, since their records come again to whoever owns them now. Only the generation tells: while `app.rebalancing` is still
+  true, the first records of the new generation may be on their way already, and dropping those would lose them.
+- A table in memory forgets the partitions that left only for keys that came from its changelog; what is stored here is noted with its partition, so that it goes too.
 - When a recovery ends, Faust lets source partitions flow before it has seeked them to their committed offsets, and then loses what it handed out in between (tried: one
   record in some restarts). So the flow is stopped when recovery says that it is complete; Faust resumes it after the seek. `faust_transport` closes two more leaks.
 - No offset may be left out: before a take is worked on, its offsets must follow on the last ones, or on the committed offset. If they do not, the process ends with
@@ -27,8 +28,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import faust
 
@@ -38,7 +39,7 @@ from runstream_processors.faust_options import options
 from runstream_processors.faust_transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from runstream_processors.connection import Connection
@@ -48,15 +49,56 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Stage(Protocol):
+    """What is done with the records of a source: see `pipeline.Stage`, which is the only one outside of tests."""
+
+    async def take(self, records: Sequence[Received], ports: Ports) -> bool:
+        """Handles a take of records."""
+        ...
+
+    async def tick(self, ports: Ports, *, hears: bool) -> None:
+        """Does what time brings."""
+        ...
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to store."""
+        ...
+
+    async def store(self, ports: Ports) -> bool:
+        """Stores what was taken, which may then be acknowledged."""
+        ...
+
+    def forget(self) -> None:
+        """Partitions came or went."""
+        ...
+
+    def recovered(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        """The table has been read anew."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One topic to work on: `handle` takes a take of records, and says whether they may be acknowledged; `forget` is told when partitions came or went."""
+    """One topic to work on."""
 
     name: str
     topic: str
     partitions: int
-    handle: Callable[[Sequence[Received], Ports], Awaitable[bool]]
-    forget: Callable[[], None]
+    stage: Stage
+
+
+@dataclass(slots=True)
+class _Work:
+    """A source while it runs: its table, what was taken and is not acknowledged yet, and since when all that was there has been read."""
+
+    source: Source
+    table: Any
+    pending: list[Any] = field(default_factory=list[Any])
+    pending_bytes: int = 0
+    generation: int | None = None
+    ends: dict[Any, int] = field(default_factory=dict[Any, int])
+    heard_s: float = float("-inf")
 
 
 def changelog_of(group: str, source: str) -> str:
@@ -71,8 +113,8 @@ class FaustRunner:
         self.failed = asyncio.Event()
         self.failure: BaseException | None = None
         self._timing = timing
-        self._sources = sources
         self._stopping = False
+        self._leaving: int | None = None
         self._pulse_s = _clock_s()
         self._ended_generation: int | None = None
         self._next_offsets: dict[Any, int] = {}
@@ -85,13 +127,14 @@ class FaustRunner:
         self._app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self._app.on_rebalance_complete.connect(self._on_recovered, weak=False)
-        for source in sources:
-            self._add(source)
+        self._works = [self._add(source) for source in sources]
+        self._beats: list[asyncio.Task[None]] = []
         self._app.finalize()
 
     async def start(self) -> None:
         """Joins the group and recovers the tables; returns when records are being taken, or when the app stopped."""
         self._pulse_s = _clock_s()
+        self._beats = [asyncio.create_task(self._beat(work)) for work in self._works]
         await self._app.start()
 
     @property
@@ -126,40 +169,49 @@ class FaustRunner:
         return bool(self._app.should_stop or self._app.crashed)
 
     async def stop(self, timeout_s: float) -> None:
-        """Lets the takes that are being worked on finish, commits and leaves the group; gives up after `timeout_s`."""
-        self._stopping = True
+        """Lets the takes that are being worked on finish, stores what was taken, commits and leaves the group; gives up after `timeout_s`."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        await self._until_idle(timeout_s / 2)
+        self._leaving = self._app.consumer_generation_id
+        await self._until_idle(timeout_s / 4)
+        await self._store_all(timeout_s / 4)
+        self._stopping = True
+        for beat in self._beats:
+            beat.cancel()
         left = max(deadline - asyncio.get_running_loop().time(), 0.5)
         try:
             await asyncio.wait_for(self._app.stop(), left)
         except TimeoutError:
             logger.warning("stopping took too long", extra={"timeout_s": timeout_s})
 
-    def _add(self, source: Source) -> None:
+    def _add(self, source: Source) -> _Work:
         table = self._app.Table(source.name, partitions=source.partitions, key_type=bytes, value_type=bytes, use_partitioner=True)
         topic = self._app.topic(source.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
+        work = _Work(source, table)
 
         async def agent(stream: Any) -> None:
             async for events in stream.noack_take(self._timing.take_records_max, within=self._timing.take_within_s):
-                await self._take(source, table, events)
+                await self._take(work, events)
 
         self._app.agent(topic, name=f"{source.name}-agent", concurrency=1)(agent)
+        return work
 
-    async def _take(self, source: Source, table: Any, events: Sequence[Any]) -> None:
+    async def _take(self, work: _Work, events: Sequence[Any]) -> None:
         generation = self._app.consumer_generation_id
-        ports = _FaustPorts(self._app, table, lambda: self._owned(generation))
+        ports = _FaustPorts(self._app, work.table, lambda: self._owned(generation) and self._leaving != generation)
         events = [event for event in events if event.message.generation_id == generation]
         if not events or not ports.owned():
             return
         self._busy += 1
         self._idle.clear()
         try:
-            records = [Received(source.topic, one.partition, one.offset, one.key, one.value) for one in (event.message for event in events)]
+            self._recover(work, generation)
+            records = [Received(work.source.topic, one.partition, one.offset, one.key, one.value) for one in (event.message for event in events)]
             await self._check_offsets([event.message for event in events])
-            if await source.handle(records, ports) and ports.owned():
-                for event in events:
-                    event.ack()
+            if await work.source.stage.take(records, ports) and self._owned(generation):
+                work.pending += events
+                work.pending_bytes += sum(len(record.value or b"") for record in records)
+            if work.pending_bytes > self._timing.pending_bytes_max:
+                await self._store(work)
         except Exception as error:  # whatever it is, nothing may be acknowledged after it: the process ends
             logger.exception("take failed")
             self._fail(error)
@@ -169,16 +221,71 @@ class FaustRunner:
             if not self._busy:
                 self._idle.set()
 
+    async def _beat(self, work: _Work) -> None:
+        """Lets a source know that time passes, and stores what it took when that is due."""
+        while True:
+            await asyncio.sleep(self._timing.beat_s)
+            generation = self._app.consumer_generation_id
+            if not self.ready or not self._owned(generation) or self._leaving == generation:
+                continue
+            try:
+                self._recover(work, generation)
+                hears = _clock_s() - work.heard_s < self._timing.hears_s
+                await work.source.stage.tick(self._ports(work, generation), hears=hears)
+                if work.source.stage.due:
+                    await self._store(work)
+            except Exception as error:  # as in a take
+                logger.exception("beat failed")
+                self._fail(error)
+                return
+
+    async def _store(self, work: _Work) -> None:
+        """Stores what was taken and acknowledges it."""
+        generation = self._app.consumer_generation_id
+        taken, work.pending, work.pending_bytes = work.pending, [], 0
+        stored = await work.source.stage.store(self._ports(work, generation))
+        if stored and self._owned(generation):
+            for event in taken:
+                event.ack()
+
+    def _ports(self, work: _Work, generation: int) -> _FaustPorts:
+        return _FaustPorts(self._app, work.table, lambda: self._owned(generation))
+
+    async def _store_all(self, timeout_s: float) -> None:
+        """Stores what all sources have taken, if there is time."""
+        try:
+            await asyncio.wait_for(asyncio.gather(*(self._store(work) for work in self._works)), timeout_s)
+        except TimeoutError:
+            logger.warning("what was taken is read again: storing it took too long", extra={"timeout_s": timeout_s})
+        except Exception as error:  # as in a take
+            logger.exception("storing failed")
+            self._fail(error)
+
+    def _recover(self, work: _Work, generation: int) -> None:
+        """Tells a source, once in a generation, what its table holds of the partitions that are this worker's."""
+        if work.generation == generation or not self._app.tables.recovery.completed.is_set():
+            return
+        work.generation = generation
+        store = work.table.data
+        own = {place.partition for place in self._app.consumer.assignment() if place.topic == work.source.topic}
+        work.source.stage.recovered([(key, value) for key, value in store.data.items() if store._key_partition.get(key) in own])
+
     async def _behind(self) -> int:
-        """Records of this worker's source partitions that no take has had."""
+        """Records of this worker's source partitions that no take has had. Notes which sources have had all that was there at the last call."""
         consumer = self._app.consumer
-        topics = {source.topic for source in self._sources}
+        topics = {work.source.topic for work in self._works}
         places = [place for place in consumer.assignment() if place.topic in topics]
         if not places:
             return 0
         ends = await asyncio.wait_for(consumer.highwaters(*places), self._timing.call_timeout_s)
         starts = await asyncio.wait_for(consumer.earliest_offsets(*places), self._timing.call_timeout_s)
-        return sum(max((ends.get(place) or 0) - max(self._next_offset(place), starts.get(place) or 0), 0) for place in places)
+        reached = {place: max(self._next_offset(place), starts.get(place) or 0) for place in places}
+        for work in self._works:
+            own = [place for place in places if place.topic == work.source.topic]
+            if own and all(place in work.ends and reached[place] >= work.ends[place] for place in own):
+                work.heard_s = _clock_s()
+            work.ends = {place: ends.get(place) or 0 for place in own}
+        return sum(max((ends.get(place) or 0) - reached[place], 0) for place in places)
 
     def _next_offset(self, place: Any) -> int:
         known = self._next_offsets.get(place)
@@ -218,8 +325,12 @@ class FaustRunner:
             logger.warning("a take is still being worked on", extra={"waited_s": timeout_s})
 
     async def _on_revoked(self, *_args: Any, **_named: Any) -> None:
-        self._ended_generation = self._app.consumer_generation_id
-        await self._until_idle(self._timing.revoke_wait_s)
+        generation = self._app.consumer_generation_id
+        self._leaving = generation
+        await self._until_idle(self._timing.revoke_wait_s / 2)
+        await self._store_all(self._timing.revoke_wait_s / 2)
+        self._ended_generation = generation
+        await self._until_idle(self._timing.revoke_wait_s / 2)
 
     async def _on_recovered(self, *_args: Any, **_named: Any) -> None:
         self._app.consumer.stop_flow()
@@ -228,12 +339,15 @@ class FaustRunner:
     async def _on_assigned(self, *_args: Any, **_named: Any) -> None:
         self._next_offsets.clear()
         self._moved_s = _clock_s()
-        for source in self._sources:
-            source.forget()
+        for work in self._works:
+            work.pending, work.pending_bytes, work.generation = [], 0, None
+            work.ends.clear()
+            work.heard_s = float("-inf")
+            work.source.stage.forget()
 
 
 class _FaustPorts:
-    """The pipeline's ports for one take."""
+    """A stage's ports, for one take or one beat."""
 
     def __init__(self, app: Any, table: Any, owned: Callable[[], bool]) -> None:
         self._app = app
@@ -249,10 +363,16 @@ class _FaustPorts:
     async def store(self, entries: Sequence[Entry]) -> None:
         changelog = self._table.changelog_topic_name
         await self._send_all([(changelog, entry.key, entry.value, entry.partition) for entry in entries])
+        store = self._table.data
         for entry in entries:
-            self._table.data[entry.key] = entry.value
+            if entry.value is None:
+                store.data.pop(entry.key, None)
+                store._key_partition.pop(entry.key, None)
+            else:
+                store.data[entry.key] = entry.value
+                store._key_partition[entry.key] = entry.partition
 
-    async def _send_all(self, records: Sequence[tuple[str, bytes, bytes, int | None]]) -> None:
+    async def _send_all(self, records: Sequence[tuple[str, bytes, bytes | None, int | None]]) -> None:
         send = self._app.producer.send
         # Records for one partition are handed over in their order, and aiokafka has one request for a partition in flight at a time.
         pending = [await send(topic, key, value, partition, None, None) for topic, key, value, partition in records]

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, cast
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from runstream_processors.letters import Followed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runstream_processors.connection import Connection
 
-    Learn = Callable[[bytes | None, bytes | None], None]
+    Learn = Callable[[Followed], None]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ class Follower:
     """Follows topics from their beginnings; `caught_up` is set once everything that was there at the start was handed on."""
 
     def __init__(self, connection: Connection, topics: Mapping[str, tuple[int, Learn]]) -> None:
-        """Follows each topic, given with its number of partitions and the function that takes key and value of each record."""
+        """Follows each topic, given with its number of partitions and the function that takes each record."""
         self._learn = {topic: learn for topic, (_, learn) in topics.items()}
         self._partitions = [TopicPartition(topic, number) for topic, (count, _) in topics.items() for number in range(count)]
         self._consumer = AIOKafkaConsumer(
@@ -68,7 +70,7 @@ class Follower:
         for place, every in records.items():
             learn = self._learn[str(place.topic)]
             for record in every:
-                learn(record.key, record.value)
+                learn(Followed(str(place.topic), place.partition, record.offset, record.timestamp, record.key, record.value))
 
 
 def aiokafka_security(connection: Connection) -> dict[str, Any]:

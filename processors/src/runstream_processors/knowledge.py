@@ -1,6 +1,7 @@
-"""What every worker knows whole: the rules, and schemas newer than this release. Learned record by record from two topics.
+"""What every worker knows whole: the rules, silences, and schemas newer than this release. Learned record by record from three topics.
 
-Reading the topics is the follower's work. A record that cannot be read is logged and skipped: the sinks set it aside, so nothing is lost by it here.
+Reading the topics is the follower's work. A record that cannot be read is logged and skipped: the sinks set it aside, so nothing is lost by it here. A rule that can be
+read and not be applied is this module's to set aside.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from runstream_processors.letters import letter
 from runstream_rules import RuleBook
 from runstream_schemas import wire
 from runstream_schemas.catalogue import Catalogue, bundled, entry
@@ -16,6 +18,11 @@ from runstream_schemas.errors import SchemasError
 from runstream_schemas.records import Rule, Schema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runstream_processors.engine import Output
+    from runstream_processors.letters import Followed
+    from runstream_rules import RuleKey
     from runstream_schemas.topics import Name
 
 logger = logging.getLogger(__name__)
@@ -28,11 +35,15 @@ _SCHEMA_WAITS_MAX, _SCHEMA_WAITS_MS = 3, 60_000
 
 
 class Knowledge:
-    """Changes only through `learn`, on the event loop's thread; `wait` lets others sleep until it does."""
+    """Changes only through `learn` and `switch_off`, on the event loop's thread; `wait` lets others sleep until it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        """Takes the prefix of the deployment's topics."""
         self.book = RuleBook()
         self.catalogue = Catalogue(bundled().entries())
+        self._prefix = prefix
+        self._places: dict[str, Followed] = {}
+        self._letters: list[Output] = []
         self._changed = asyncio.Event()
         self._schema_waits_ms: list[int] = []
 
@@ -44,16 +55,17 @@ class Knowledge:
         self._schema_waits_ms.append(now_ms)
         return _SCHEMA_WAIT_S
 
-    def learn(self, name: Name, key: bytes | None, value: bytes | None) -> None:
+    def learn(self, name: Name, followed: Followed, now_ms: int) -> None:
         """Takes one record of one of `TOPICS`."""
         try:
-            if value is None:
-                if name == "rule" and key is not None:
-                    # A rule that a run registered has the writer behind its id.
-                    rule_id, _, writer = key.decode().partition("/")
-                    self.book.forget(rule_id, int(writer or 0))
-            else:
-                self._learn(wire.decode(value, self.catalogue))
+            if followed.value is not None:
+                self._learn(wire.decode(followed.value, self.catalogue), followed, now_ms)
+            elif name == "rule" and followed.key is not None:
+                # A rule that a run registered has the writer behind its id.
+                rule_id, _, writer = followed.key.decode().partition("/")
+                self.book.forget(rule_id, int(writer or 0))
+                if not self.book.has(rule_id):
+                    self._places.pop(rule_id, None)
         except (SchemasError, ValueError) as error:
             logger.warning("record not understood", extra={"topic": name, "reason": str(error)})
         self._changed.set()
@@ -66,10 +78,27 @@ class Knowledge:
         except TimeoutError:
             pass
 
-    def _learn(self, record: object) -> None:
+    def switch_off(self, failed: Mapping[RuleKey, Exception], now_ms: int) -> None:
+        """Stops applying rules that broke: one warning and one dead letter each."""
+        for key, reason in failed.items():
+            error = self.book.switch_off(key, reason)
+            if error is not None:
+                logger.warning("rule switched off", extra={"rule_id": key[0], "reason": str(error)})
+                place = self._places.get(key[0])
+                if place is not None:
+                    self._letters.append(letter(place, error, self._prefix, now_ms))
+
+    def letters(self) -> list[Output]:
+        """Dead letters that are still to be sent; they are handed out once."""
+        out, self._letters = self._letters, []
+        return out
+
+    def _learn(self, record: object, followed: Followed, now_ms: int) -> None:
         if isinstance(record, Rule):
+            self._places[record.rule_id] = followed
             refused = self.book.learn(record)
             if refused is not None:
                 logger.warning("rule refused", extra={"rule_id": record.rule_id, "reason": str(refused)})
+                self._letters.append(letter(followed, refused, self._prefix, now_ms))
         elif isinstance(record, Schema):
             self.catalogue.add(entry(record.name, record.version, record.schema))

@@ -19,26 +19,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runstream_processors import knowledge as known
-from runstream_processors import pipeline
 from runstream_processors.admin import ensure_changelogs, partition_counts
 from runstream_processors.connection import Connection, connection_of
-from runstream_processors.engine import Engine, Received
-from runstream_processors.errors import EngineFailed
+from runstream_processors.errors import EngineFailed, NotReady
 from runstream_processors.faust_options import Timing
 from runstream_processors.faust_runner import FaustRunner, Source, changelog_of
 from runstream_processors.follower import Follower
+from runstream_processors.liveness_engine import LivenessEngine
+from runstream_processors.pipeline import Stage
+from runstream_processors.series_engine import SeriesEngine
 from runstream_rules import Policy
+from runstream_rules.lives import Lives, Patience
 from runstream_schemas.topics import TOPICS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from runstream_processors.letters import Followed
     from runstream_schemas.settings import Settings
     from runstream_schemas.topics import Name
 
 logger = logging.getLogger(__name__)
 
-SOURCES: tuple[Name, ...] = ("metric", "hardware")
+SOURCES: tuple[Name, ...] = ("metric", "hardware", "writer")
 TOPICS_WAIT_S = 60.0
 STOP_TIMEOUT_S = 7.0  # Of the ten seconds in which a part must be gone after SIGTERM.
 _LOOK_S = 0.1
@@ -56,9 +57,12 @@ def run(settings: Settings, timing: Timing | None = None) -> int:
     timing = timing or Timing()
     connection = connection_of(settings)
     prefix = settings.topic_prefix
-    wanted: tuple[Name, ...] = (*SOURCES, *known.TOPICS, "alert", "summary")
+    wanted: tuple[Name, ...] = (*SOURCES, *known.TOPICS, "alert", "summary", "digest", "dead-letter")
     names: dict[Name, str] = {name: TOPICS[name].full_name(prefix) for name in wanted}
     counts = partition_counts(connection, list(names.values()), TOPICS_WAIT_S)
+    if len({counts[names[name]] for name in SOURCES}) > 1:
+        split = ", ".join(f"{names[name]} has {counts[names[name]]}" for name in SOURCES)
+        raise NotReady(f"metrics, hardware and writers must be split alike, so that one worker has all that is said of a writer, but {split} partitions")
     ensure_changelogs(connection, {changelog_of(group_of(prefix), name): counts[names[name]] for name in SOURCES}, TOPICS_WAIT_S)
     topics: dict[Name, tuple[str, int]] = {name: (topic, counts[topic]) for name, topic in names.items()}
     with tempfile.TemporaryDirectory(prefix="runstream-processor-") as scratch:
@@ -70,9 +74,13 @@ async def _run(settings: Settings, timing: Timing, connection: Connection, topic
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    knowledge = known.Knowledge()
-    follower = Follower(connection, {topics[name][0]: (topics[name][1], functools.partial(knowledge.learn, name)) for name in known.TOPICS})
-    runner = FaustRunner(connection, group_of(settings.topic_prefix), [_source(settings, knowledge, name, *topics[name]) for name in SOURCES], timing, scratch)
+    knowledge = known.Knowledge(settings.topic_prefix)
+
+    def learn(name: Name, followed: Followed) -> None:
+        knowledge.learn(name, followed, now_ms())
+
+    follower = Follower(connection, {topics[name][0]: (topics[name][1], functools.partial(learn, name)) for name in known.TOPICS})
+    runner = FaustRunner(connection, group_of(settings.topic_prefix), _sources(settings, knowledge, topics), timing, scratch)
     following = asyncio.create_task(follower.run())
     failure: BaseException | None = None
     try:
@@ -129,14 +137,18 @@ async def _until_asked(
     return None
 
 
-def _source(settings: Settings, knowledge: known.Knowledge, name: Name, topic: str, partitions: int) -> Source:
+def _sources(settings: Settings, knowledge: known.Knowledge, topics: dict[Name, tuple[str, int]]) -> list[Source]:
+    """What is read, and what is done with it."""
+    prefix, wait_s = settings.topic_prefix, settings.rules_wait
     policy = Policy(late_ms=int(settings.alert_late_s * 1000))
-    engine = Engine(knowledge, policy, settings.topic_prefix, int(settings.rules_wait * 1000))
-
-    async def handle(records: Sequence[Received], ports: pipeline.Ports) -> bool:
-        return await pipeline.process(engine, knowledge, records, ports, now_ms, settings.rules_wait)
-
-    return Source(name, topic, partitions, handle, engine.forget)
+    metric, hardware = (SeriesEngine(knowledge, policy, prefix, int(wait_s * 1000)) for _ in range(2))
+    lives = Lives(Patience(crashed_ms=int(settings.crashed_after * 1000)))
+    liveness = LivenessEngine(knowledge, lives, prefix, metric, hardware)
+    return [
+        Source("metric", *topics["metric"], Stage(metric, knowledge, now_ms, wait_s)),
+        Source("hardware", *topics["hardware"], Stage(hardware, knowledge, now_ms, wait_s)),
+        Source("writer", *topics["writer"], Stage(liveness, knowledge, now_ms, wait_s)),
+    ]
 
 
 def renew(ready_file: Path) -> None:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from runstream_producers.journal.format import Identity
 
-_FINAL = 1 << 62
-
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -31,7 +29,7 @@ def final_version(next_seq: int, *, said: bool) -> int:
     """The version of a writer's last state, above every heartbeat's. Of several, as when a copy of its journal is shipped as well, the one that knows of more rows holds,
     and of two that know the same the one whose end the writer `said` itself.
     """
-    return _FINAL | next_seq << 1 | said
+    return rec.FINAL_VERSION | next_seq << 1 | said
 
 
 def writer_record(one: Identity, account: Account, *, state: str, reason: str, version: int, alive_ms: int) -> rec.Writer:

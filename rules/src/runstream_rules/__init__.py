@@ -9,7 +9,7 @@ from runstream_rules.pulse import pulse
 from runstream_rules.recompute import Summary, recompute, summaries_of
 from runstream_rules.series import BLOCK_SERIES_MAX, Series
 from runstream_rules.shapes import alert_id, summary_frame
-from runstream_rules.state import WriterState, dump, let_go, load
+from runstream_rules.state import WriterState, dump, is_over, let_go, load
 from runstream_rules.validate import check
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "check",
     "decide",
     "dump",
+    "is_over",
     "let_go",
     "load",
     "must_wait",

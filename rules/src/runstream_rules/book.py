@@ -7,6 +7,7 @@ waiting is the shell's work.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from runstream_schemas.records import Rule
+    from runstream_schemas.records import Rule, RuleKind
 
     Places = NDArray[np.int64]
     Doubles = NDArray[np.float64]
@@ -35,6 +36,7 @@ RuleKey = tuple[str, int]  # Id and version: a new version is another rule as fa
 _SCOPES_MAX = 50_000  # Writers whose rules are remembered; a bound on memory that costs some work once in a long while.
 _PLANS_MAX = 1024  # Lists of names remembered for one writer.
 _ALWAYS_MS = -(1 << 62)
+_OF_RUNS: tuple[RuleKind, ...] = ("run_state", "straggler", "desync", "disagreement")
 
 
 K = TypeVar("K", SeriesKind, BlockKind)
@@ -138,6 +140,7 @@ class RuleBook:
         self._scope_count = 0
         self._matches = Matches()
         self._live: set[RuleKey] = set()
+        self._kinds: Counter[RuleKind] = Counter()
 
     def __len__(self) -> int:
         return len(self._live)
@@ -159,6 +162,7 @@ class RuleBook:
             if not rule.deleted and refused is None:
                 self._by_run.setdefault(rule.run_id, {})[rule.rule_id] = known
                 self._live.add((rule.rule_id, rule.version))
+                self._kinds[rule.kind] += 1
         # Made twice by one writer, it counts from the first time on.
         known.seqs[rule.writer] = min(known.seqs.get(rule.writer, rule.seq), rule.seq)
         active_ms = min(known.active_ms, rule.active_ms or rule.time_ms)
@@ -190,9 +194,28 @@ class RuleBook:
             return None
         known = self._known[key[0]]
         self._live.discard(key)
+        self._kinds[known.rule.kind] -= 1
         self._by_run.get(known.rule.run_id, {}).pop(key[0], None)
         self._drop_scopes(known.rule.run_id)
         return RuleFailed(*key, reason)
+
+    def has(self, rule_id: str) -> bool:
+        """Whether anything is known of a rule, be it that it was withdrawn."""
+        return rule_id in self._known
+
+    def has_kind(self, kind: RuleKind) -> bool:
+        """Whether a rule of this kind holds, for whatever run."""
+        return self._kinds[kind] > 0
+
+    def watches_run(self, run_id: str, project: str) -> bool:
+        """Whether a rule watches the run as a whole: its state, or its ranks against each other."""
+        if not any(self._kinds[kind] for kind in _OF_RUNS):
+            return False
+        return any(rule.kind in _OF_RUNS for rule in self.of_run(run_id, project))
+
+    def registered_by(self, writer: int) -> list[str]:
+        """Ids of the rules that a writer registered."""
+        return sorted(self._ids_of_writer.get(writer, ()))
 
     def is_live(self, key: RuleKey) -> bool:
         """Whether this version of the rule is the one that holds."""
@@ -210,12 +233,6 @@ class RuleBook:
         """The rules that hold for a run, whatever they watch, by id."""
         every = [*self._by_run.get("", {}).values(), *(self._by_run.get(run_id, {}).values() if run_id else ())]
         return sorted((known.rule for known in every if known.rule.project in ("", project)), key=lambda rule: rule.rule_id)
-
-    def registrations(self, run_id: str) -> list[tuple[str, int]]:
-        """Ids and writers of the registrations of a run's own rules: what must be withdrawn when nothing of the run is left."""
-        if not run_id:
-            return []
-        return [(rule_id, writer) for rule_id, known in self._known.items() if known.rule.run_id == run_id for writer in known.seqs]
 
     def scope(self, run_id: str, project: str, rank: int, writer: int) -> Scope:
         """What applies to a writer."""
@@ -243,7 +260,9 @@ class RuleBook:
     def _drop(self, rule_id: str) -> None:
         known = self._known.pop(rule_id, None)
         if known is not None:
-            self._live.discard((rule_id, known.rule.version))
+            key = (rule_id, known.rule.version)
+            self._kinds[known.rule.kind] -= key in self._live
+            self._live.discard(key)
             self._by_run.get(known.rule.run_id, {}).pop(rule_id, None)
             if known.rule.run_id and not self._by_run.get(known.rule.run_id):
                 self._by_run.pop(known.rule.run_id, None)

@@ -102,6 +102,11 @@ def let_go(state: WriterState) -> WriterState:
     return WriterState(state.writer, replace(state.head, over=True), (new_block(()),), Directory())
 
 
+def is_over(entry: bytes) -> bool:
+    """Whether a state's entry 0 says that its writer was let go; it is not read beyond that."""
+    return entry[:2] == bytes((_VERSION, 1))
+
+
 def names_of(series: Iterable[Series]) -> bytes:
     """Series as bytes: each text after its length."""
     texts = (text.encode() for one in series for text in one)

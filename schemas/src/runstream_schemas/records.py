@@ -41,6 +41,10 @@ Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["firing", "resolved"]
 
 
+# Versions of a writer's last state, told by whoever shipped all of its journal, are at least this; those of heartbeats, and of what is guessed from their absence, are below.
+FINAL_VERSION = 1 << 62
+
+
 def _no_text() -> Mapping[str, str]:
     return {}
 

@@ -98,7 +98,10 @@ class Settings(Model):
     batch_size: int = Field(default=512 << 10, description="bytes of rows after which a frame is cut", ge=1024, le=4 << 20)
     linger_ms: int = Field(default=5, description="milliseconds librdkafka waits to fill a request", ge=0, le=60_000)
     register_timeout: float = Field(
-        default=60.0, description="seconds that Kafka may take to answer one request before its connection is given up and its records are sent again", ge=1.0, le=300.0
+        default=60.0,
+        description="seconds that Kafka may take to answer one request before its connection is given up and its records are sent again",
+        ge=1.0,
+        le=300.0,
     )
     hardware_interval: float = Field(default=5.0, description="seconds between hardware readings; 0 turns them off", ge=0.0, le=3600.0)
     heartbeat_interval: float = Field(default=5.0, description="seconds between a writer's heartbeats", ge=0.1, le=3600.0)
@@ -121,6 +124,9 @@ class Settings(Model):
     notify: str | None = Field(default=None, description="notification URLs of Apprise, separated by spaces", repr=False)
     alert_late_s: float = Field(default=3600.0, description="age in seconds past which an alert is recorded as late and notifies nobody", gt=0)
     rules_wait: float = Field(default=10.0, description="seconds a processor holds a frame whose writer's rules have not all come", ge=0.0)
+    crashed_after: float = Field(
+        default=300.0, description="seconds without a sign of life after which processors take a writer that runs for crashed", ge=10.0
+    )
     sink_rows: int = Field(default=500_000, description="rows after which a sink inserts a chunk", ge=1)
     sink_interval: float = Field(default=1.0, description="seconds after which a sink inserts what it has", gt=0.0)
     dead_letter_ratio_max: float = Field(
