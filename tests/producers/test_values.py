@@ -332,7 +332,7 @@ def test_bad_steps_are_told_and_the_row_is_kept(tmp_path: Path, step: Any) -> No
     writer.log({"a": 2.0}, step=step)
     writer.log({"a": 3.0})
     assert [(row.step, row.values["a"]) for row in read_writer(writer)] == [(0, bits(1.0)), (1, bits(2.0)), (2, bits(3.0))]
-    assert reports.keys == {"step"}
+    assert {key.partition(":")[0] for key in reports.keys} == {"step"}
 
 
 def test_counted_steps_are_of_a_context_and_subject(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_bad_times_are_told_and_the_row_is_kept(tmp_path: Path, time: Any) -> No
     writer = make_writer(tmp_path, report=reports)
     writer.log({"a": 1.0}, time=time)
     assert read_writer(writer)[0].time_s > 1.7e9
-    assert reports.keys == {"time"}
+    assert {key.partition(":")[0] for key in reports.keys} == {"time"}
 
 
 def test_contexts_and_subjects_of_any_type(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_strict_mode_raises(tmp_path: Path) -> None:
 )
 def test_flatten_takes_anything_apart(value: Any) -> None:
     """Each leaf is a number under its name or refused under it, and no name is both."""
-    flat, refused, _ = val.flatten({"x": value})
+    flat, refused, *_ = val.flatten({"x": value})
     assert not set(flat) & set(refused)
     assert all(type(number) is float for number in flat.values())
     for number in (value,):

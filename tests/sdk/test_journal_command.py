@@ -72,6 +72,20 @@ def checked(writer: JournalWriter) -> Report:
     return verify(open_journal(writer.folder.path))
 
 
+def test_a_journal_whose_process_was_killed_while_it_began_is_empty_and_not_broken(root: Path) -> None:
+    """Without a segment and without a row acknowledged there was nothing to lose; where rows were acknowledged, or the end names some, a segment is missing."""
+    begun = filled(root, 10, end="")
+    for segment in begun.folder.path.glob("*.s*"):
+        segment.unlink()
+    report = checked(begun)
+    assert report.ok
+    assert "before it wrote anything" in report.findings[0].text
+    ended = filled(root, 10)
+    for segment in ended.folder.path.glob("*.s*"):
+        segment.unlink()
+    assert not checked(ended).ok
+
+
 def test_journals_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every journal of the user is there with its run, rank, state, rows, points and bytes; a folder lists its own alone."""
     assert said(capsys, "ls") == "no journals\n"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runstream._told import in_signal, warn
 from runstream_producers.errors import StrictError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from runstream_producers.journal import format as fmt
-
-_log = logging.getLogger("runstream")
 
 
 class Rows(Protocol):
@@ -21,12 +19,14 @@ class Rows(Protocol):
     @property
     def seq(self) -> int: ...
     @property
+    def rows(self) -> int: ...
+    @property
     def points(self) -> int: ...
     @property
     def dropped(self) -> dict[str, int]: ...
 
     def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None: ...
-    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None: ...
+    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> bool: ...
     def wait_for_devices(self, deadline: float) -> None: ...
     def close(self, state: str, reason: str) -> None: ...
     def after_fork(self) -> None: ...
@@ -36,15 +36,16 @@ class NoRows:
     """Keeps nothing: for `mode="disabled"`, and where no journal can be written."""
 
     def __init__(self) -> None:
-        self.seq = 0
+        self.seq = self.rows = 0
         self.points = 0
         self.dropped: dict[str, int] = {}
 
     def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None:
         """Does nothing."""
 
-    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None:
-        """Does nothing."""
+    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> bool:  # noqa: ARG002 - as a journal's
+        """Does nothing, as it was asked to."""
+        return True
 
     def wait_for_devices(self, deadline: float) -> None:
         """Does nothing."""
@@ -65,8 +66,8 @@ class Reporter:
 
     def __call__(self, key: str, sentence: str) -> None:
         """Tells a sentence unless one of its kind was told before; raises StrictError in strict mode."""
-        if self._strict:
+        if self._strict and not in_signal():
             raise StrictError(sentence)
         if key not in self._told and len(self._told) < 10_000:
             self._told.add(key)
-            _log.warning("runstream: %s", sentence)
+            warn(sentence)

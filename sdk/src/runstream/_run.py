@@ -6,7 +6,7 @@ Every call writes into the journal of this process and returns; the node agent s
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import time as clock
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ from runstream import _ends, _records
 from runstream._delivery import Delivery
 from runstream._params import flatten
 from runstream._rows import NoRows
+from runstream._told import in_signal, warn
 from runstream._types import Event, EventSource, Finished
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import values as val
@@ -23,7 +24,7 @@ from runstream_producers.journal.compilers import untraced
 if TYPE_CHECKING:
     import datetime as dt
     import enum
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
 
     from runstream._rows import Reporter, Rows
@@ -31,11 +32,10 @@ if TYPE_CHECKING:
     from runstream_schemas.records import Operator, Severity
     from runstream_schemas.settings import Settings
 
-_log = logging.getLogger("runstream")
-
 # Held here until it is finished, so that a run whose variable went out of scope ends well all the same; kept when the module is reloaded.
 _live: set[Run] = globals().get("_live") or set()
-held_signals: list[int] = []  # Signals that came while a journal was being ended.
+held_signals: list[int] = []  # Signals that came while a journal was being begun or ended.
+_beginning: list[None] = []  # One for each run that is being begun.
 
 
 class Run:
@@ -107,7 +107,7 @@ class Run:
     def log_event(
         self, event: Event | str, *, metadata: Mapping[str, Any] | None = None, source: EventSource | str = "", step: int | None = None, subject: str = ""
     ) -> str:
-        """Logs something that happened, given as an `Event` or by its name and the other arguments; returns its id.
+        """Logs something that happened, given as an `Event` or by its name and the other arguments; returns its id, empty where it could not be recorded.
 
         Example:
             >>> run.log_event("checkpoint_started", metadata={"bytes": 1 << 30}, source="trainer")
@@ -115,8 +115,7 @@ class Run:
         if not isinstance(event, Event):
             event = Event(event, source=source, metadata=metadata or {}, step=step, subject=subject)
         payload = _records.event_of(event, clock.time(), self._report)
-        self._rows.record(fmt.Kind.EVENT, payload)
-        return payload["event_id"]
+        return payload["event_id"] if self._rows.record(fmt.Kind.EVENT, payload) else ""
 
     @untraced
     def alert_on(
@@ -226,8 +225,7 @@ class Run:
             self._rows.close(ending.state, ending.reason)
         finally:
             self.closing = False
-            while held_signals:
-                os.kill(os.getpid(), held_signals.pop())
+            _send_held()
 
     @untraced
     def finish(self, timeout: float = 30.0) -> Finished:
@@ -242,22 +240,18 @@ class Run:
             return self._finished
         deadline = clock.monotonic() + timeout
         self.close_journal(deadline)
-        rows = self._rows.seq
+        rows = self._rows.rows
         try:
             self._delivery.wait(deadline)
         finally:  # Also when Ctrl-C ends the waiting: then it is not begun again at exit.
-            self._delivery.stop(deadline)
+            self._delivery.stop(deadline, join=not in_signal())
             self._finished = self._answer(rows)
             _live.discard(self)
         if self._delivery.ships and not self._delivery.ack().done and not quiet:
             left = self._finished.rows_left
-            _log.warning(
-                "runstream: %s not shipped within %g s; what is left is kept in %s and shipped by the agent once Kafka answers%s",
-                f"{left} rows were" if left else "the end of the run was",
-                timeout,
-                self._finished.folder,
-                f". {self._finished.trouble}" if self._finished.trouble else "",
-            )
+            what = f"{left} rows were" if left else "the end of the run was"
+            why = f". {self._finished.trouble}" if self._finished.trouble else ""
+            warn(f"{what} not shipped within {timeout:g} s; what is left is kept in {self._finished.folder} and shipped by the agent once Kafka answers{why}")
         return self._finished
 
     def _answer(self, rows: int) -> Finished:
@@ -266,7 +260,7 @@ class Run:
         if self._journal is None and self._settings.mode != "disabled":
             return Finished(shipped=False, rows_left=0, folder=None, trouble="nothing was recorded, since no journal could be written")
         if folder is not None and not ack.done:
-            return Finished(shipped=False, rows_left=max(0, rows - ack.next_seq), folder=folder, trouble=self._delivery.trouble)
+            return Finished(shipped=False, rows_left=max(0, rows - ack.rows - ack.rows_aside), folder=folder, trouble=self._delivery.trouble)
         aside = f"{ack.rows_aside} rows were refused by Kafka for good and set aside beside the journals" if ack.rows_aside else ""
         return Finished(shipped=not aside, rows_left=0, folder=folder, trouble=aside)
 
@@ -306,7 +300,38 @@ class Run:
 
 def live_runs() -> list[Run]:
     """Runs of this process that have not been finished."""
-    return [run for run in _live if run._finished is None]
+    return [run for run in list(_live) if run._finished is None]  # A copy, since another thread may begin one meanwhile.
+
+
+def signals_wait() -> bool:
+    """Whether a journal is just being begun or ended: a signal that would end the process is then held until that is done, or a run would end without a word."""
+    return bool(_beginning) or any(run.closing for run in live_runs())
+
+
+def _send_held() -> None:
+    while held_signals and not signals_wait():
+        with contextlib.suppress(IndexError):  # Another thread has sent it.
+            os.kill(os.getpid(), held_signals.pop())
+
+
+@contextlib.contextmanager
+def whole_beginning() -> Generator[None]:
+    """Holds signals that would end the process until a run has begun as a whole; one that Ctrl-C or a handler of the user's breaks off on its way is ended with that."""
+    before = live_runs()
+    _beginning.append(None)
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        for run in live_runs():
+            if run not in before:
+                run.note(_ends.of_exception(error))
+                run.finish_within(0.0, quiet=True)
+        raise
+    finally:
+        _beginning.pop()
+        _send_held()
 
 
 def _after_fork_in_child() -> None:

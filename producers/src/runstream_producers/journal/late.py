@@ -10,6 +10,7 @@ import threading
 import time as clock
 from collections import deque
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from runstream_producers.journal.values import number_of, shown
@@ -42,7 +43,8 @@ class LateRows:
     def __init__(self, write: Callable[[LateRow, Mapping[str, str]], None]) -> None:
         self._write = write
         self._rows: deque[LateRow] = deque()
-        self._more = threading.Semaphore(0)
+        # Not a semaphore: a signal handler may put a row while this very thread is in the middle of putting one, and would wait for itself.
+        self._more: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def put(self, row: LateRow) -> bool:
@@ -57,7 +59,7 @@ class LateRows:
                 return False
             self._thread = thread
         self._rows.append(row)
-        self._more.release()
+        self._more.put(None)
         return True
 
     def claim(self, row: LateRow) -> bool:
@@ -80,7 +82,7 @@ class LateRows:
 
     def _run(self) -> None:
         while True:
-            self._more.acquire()
+            self._more.get()
             try:
                 row = self._rows[0]
             except IndexError:

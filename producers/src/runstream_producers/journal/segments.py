@@ -98,7 +98,7 @@ class Folder:
             raise JournalError(f"journals must be in a folder of this user (id {os.geteuid()}), but {base} belongs to user {owner}", str(base))
         self.path = base / fmt.folder_name(identity.writer)
         self._writer = identity.writer
-        self._lock = -1
+        self._lock, self._lock_file = -1, (0, 0)
         held.add(identity.writer)
         making = base / f".{fmt.folder_name(identity.writer)}"
         making.mkdir(mode=0o700)
@@ -107,11 +107,12 @@ class Folder:
             allocate(making / "ack", fmt.ACK_BYTES)
             self._lock = os.open(making / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             # A POSIX lock, not flock: it belongs to the process alone, so a forked child does not keep it alive after its parent.
+            self._lock_file = _file_of(self._lock)
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             making.rename(self.path)
-        except OSError:
-            self.close()
+        except BaseException:  # Ctrl-C is one: what was broken off here must not read as a run that crashed.
             shutil.rmtree(making, ignore_errors=True)
+            self.discard()
             raise
 
     def make_spare(self, number: int, size: int) -> None:
@@ -163,16 +164,28 @@ class Folder:
         write_whole(self.path / "end.json", end.to_json())
         self.close()
 
+    def discard(self) -> None:
+        """Takes the folder away again: it was begun, and nothing was recorded in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.close()
+
     def close(self) -> None:
-        """Gives up the lock."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        """Gives up the lock. A program that closes descriptors it did not open, as daemons do, has given it up already, and the number may be somebody else's by now."""
+        descriptor, self._lock = self._lock, -1
+        with contextlib.suppress(OSError):
+            if descriptor >= 0 and _file_of(descriptor) == self._lock_file:
+                os.close(descriptor)
         held.discard(self._writer)
 
     def forget(self) -> None:
         """Called in a forked child: the lock is the parent's, and closing our copy of the descriptor leaves it alone."""
         self.close()
+
+
+def _file_of(descriptor: int) -> tuple[int, int]:
+    """Which file a descriptor is open on."""
+    seen = os.fstat(descriptor)
+    return seen.st_dev, seen.st_ino
 
 
 def locked(path: Path) -> bool:

@@ -43,23 +43,28 @@ class SlowWay:
             self._report("closed", "log was called after finish: nothing is recorded any more")
             return
         try:
-            flat, refused, readers = val.flatten(data, devices.reader_of)
+            flat, refused, readers, given_up = val.flatten(data, devices.reader_of)
             scope = self._scopes.of(context, subject)
         except Exception as error:
             if val.from_signal(error):
                 raise
             self._report("call", f"a call of log was not recorded: expected a mapping of names to numbers, got {val.told(data)} ({type(error).__name__})")
             return
-        self.refuse(refused)
+        self.refuse(refused, given_up)
         if not flat:
             return
         number = scope.next_step if step is None else val.step_of(step)
         if number is None:
-            self._report("step", f"step must be an integer of at most 64 bits, got {val.shown(step)}: the row was kept under step {scope.next_step}")
+            self._report(
+                f"step:{type(step).__name__}",
+                f"step must be an integer of at most 64 bits, got {val.shown(step)}: the row was kept under step {scope.next_step}",
+            )
             step, number = None, scope.next_step
         when = _now() if time is None else val.seconds_of(time)
         if when is None:
-            self._report("time", f"time must be seconds since 1970 or a datetime, got {val.shown(time)}: the row was kept with the time of the call")
+            hint = val.time_hint(time)
+            told = f"time must be seconds since 1970 or a datetime, got {val.shown(time)}{hint}: the row was kept with the time of the call"
+            self._report(f"time:{type(time).__name__}:{hint}", told)
             when = _now()
         if readers:
             self._put_late(LateRow(flat, readers, number, when, scope.context, scope.subject), scope, tuple(data))
@@ -71,10 +76,11 @@ class SlowWay:
         if step is None:
             scope.next_step = number + 1
 
-    def refuse(self, refused: Mapping[str, str]) -> None:
-        """Counts and tells values that were not kept, by name why."""
+    def refuse(self, refused: Mapping[str, str], values: int) -> None:
+        """Counts so many values that were not kept, and tells by name why."""
+        if values:
+            self._tail.drop("bad_value", values)
         for key, why in refused.items():
-            self._tail.drop("bad_value", 1)
             self._report(f"value:{key}", f"value of {key!r} was not logged: {why}; the rest of the call was kept")
 
     def _put_late(self, row: LateRow, scope: plans.Scope, keys: tuple[str, ...]) -> None:

@@ -36,6 +36,7 @@ class Tail:
     Attributes:
         map: the segment in use, of which `offset` bytes of `end` are written; empty where there is none, so that no row fits.
         seq, points: the seq of the next row, and the points logged so far.
+        rows_dropped: rows and records that have a seq and were not written.
         dropped: points that were given up, by reason.
         closed: nothing is written any more.
         folder, identity, pid: whose journal this is; a forked child's are its parent's until it writes.
@@ -66,6 +67,7 @@ class Tail:
 
     def _begin_account(self) -> None:
         self.seq: int = 0
+        self.rows_dropped: int = 0
         self.points: int = 0
         self.dropped: dict[str, int] = {}
         self._drops_told = True
@@ -82,9 +84,14 @@ class Tail:
         self.folder = Folder(self._base, identity)
         self.identity = identity
         self.pid = os.getpid()
-        self._begin_segments()
-        self._room = room_on(self.folder.space(), segment_bytes=self._segment_bytes, bytes_max=self._bytes_max)
-        self.rotate(0)
+        try:
+            self._begin_segments()
+            self._room = room_on(self.folder.space(), segment_bytes=self._segment_bytes, bytes_max=self._bytes_max)
+            self.rotate(0)
+        except BaseException:  # Ctrl-C is one.
+            self.folder.discard()
+            self.pid = 0  # Nobody's: a forked child begins once more with its next row.
+            raise
 
     # ---- rows --------------------------------------------------------------------------------------------------------------------------
 
@@ -126,6 +133,7 @@ class Tail:
     def drop_row(self, reason: str, points: int) -> None:
         """A row that is not written keeps its seq, so that the gap shows."""
         self.seq += 1
+        self.rows_dropped += 1
         self.drop(reason, points)
 
     def drop(self, reason: str, points: int) -> None:

@@ -35,8 +35,8 @@ _ADVICE = {
 
 def flatten(
     data: Mapping[Any, Any], reader_of: Callable[[Any], Callable[[], Any] | None] | None = None
-) -> tuple[dict[str, float], dict[str, str], dict[str, Callable[[], Any]]]:
-    """Names and numbers of a log call, by name why others were refused, and by name how to read those that take waiting, which are NaN among the numbers.
+) -> tuple[dict[str, float], dict[str, str], dict[str, Callable[[], Any]], int]:
+    """Names and numbers of a log call, by name why others were refused, by name how to read those that take waiting, which are NaN among the numbers, and how many values were refused.
 
     `reader_of` tells which values these are. Raises what the user's mapping raises.
     """
@@ -58,7 +58,7 @@ def flatten(
             flat[name] = number
             if reader is not None:
                 readers[name] = reader
-    return flat, refused, readers
+    return flat, refused, readers, len(found) - len(flat)
 
 
 def _flatten_into(found: list[tuple[str, Any, str]], prefix: str, data: Mapping[Any, Any], depth: int) -> None:
@@ -92,6 +92,8 @@ def told(value: object) -> str:
 def _no_number(value: Any) -> str:
     """What a value is that is no number, and if it looks like one, why it is none and what to do. Does not raise."""
     what = told(value)
+    if isinstance(value, int):
+        return f"{what} beyond the range of doubles: scale it, or log it as a param"
     for one in type(value).__mro__:
         advice = _ADVICE.get((one.__module__.partition(".")[0], one.__name__))
         if advice is not None:
@@ -198,6 +200,8 @@ def step_of(step: Any) -> int | None:
 
 def seconds_of(time: Any) -> float | None:
     """Epoch seconds of a number or datetime (naive ones are local time); None where it is neither, or far outside of any clock."""
+    if isinstance(time, bool):
+        return None
     if isinstance(time, dt.datetime):
         try:
             seconds = time.timestamp()
@@ -209,6 +213,17 @@ def seconds_of(time: Any) -> float | None:
             return None
         seconds = number
     return seconds if _SECONDS_MIN <= seconds <= _SECONDS_MAX else None
+
+
+def time_hint(time: Any) -> str:
+    """What to do about a number that is no time: the end of a clause, empty where nothing is known."""
+    number = None if isinstance(time, (bool, dt.datetime)) else number_of(time)
+    if number is None or not number > _SECONDS_MAX:
+        return ""
+    for divisor, unit in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
+        if number / divisor <= _SECONDS_MAX:
+            return f", which looks like {unit} (divide it by {divisor:,.0f})"
+    return ""
 
 
 def context_of(context: Any) -> str:

@@ -79,8 +79,15 @@ class _Check:
             before = max(before, number)
             self._segment(number, path, last=number == max(segments))
         if not segments:
-            self._wrong(0, 0, "there is no segment")
+            self._without_segments(journal)
         self._end()
+
+    def _without_segments(self, journal: Journal) -> None:
+        """A process that was killed while it began its journal leaves none, and wrote nothing; otherwise there is one always, since the newest is never removed."""
+        if self._ack.next_seq or (journal.end is not None and journal.end.next_seq):
+            self._wrong(0, 0, "there is no segment")
+        else:
+            self._note(0, 0, "there is no segment: the process ended before it wrote anything")
 
     def _wrong(self, segment: int, offset: int, text: str) -> None:
         self.report.findings.append(Finding(segment, offset, True, text))

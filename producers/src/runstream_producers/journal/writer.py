@@ -56,7 +56,7 @@ class JournalWriter:
         self._report = report
         self._use_lock()
         self._inside = False
-        self._deferred: list[Callable[[], None]] = []
+        self._deferred: list[Callable[[], object]] = []
         self._draining = False
         self._scopes = plans.Scopes()
         self._plain = self._scopes.plain
@@ -86,6 +86,11 @@ class JournalWriter:
     def seq(self) -> int:
         """The seq of the next row."""
         return self._tail.seq
+
+    @property
+    def rows(self) -> int:
+        """Rows and records written so far: those that have a seq and were not dropped."""
+        return self._tail.seq - self._tail.rows_dropped
 
     @property
     def points(self) -> int:
@@ -183,44 +188,51 @@ class JournalWriter:
             late = self._slow.late
             if late is None or not late.claim(row):
                 return
-            self._slow.refuse(refused)
+            self._slow.refuse(refused, len(refused))
             if row.values:
                 self.log(row.values, row.step, time=row.time_s, context=row.context, subject=row.subject)
 
     @untraced
-    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None:
-        """Writes a record of another kind, as JSON, with a seq of its own; what JSON cannot hold is told and not recorded."""
+    def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> bool:
+        """Writes a record of another kind, as JSON, with a seq of its own; what JSON cannot hold, or no message, is told and not recorded. Whether it was recorded, as far as
+        that is known: a signal handler's record is written once the call that it interrupted is over.
+        """
         with self._lock:
             if self._inside:
                 self._deferred.append(lambda: self.record(kind, payload))
-                return
+                return True
             self._inside = True
             try:
-                self._record(kind, payload)
+                return self._record(kind, payload)
             except BaseException as error:
                 self._tail.settle()
                 if not self._closed_meanwhile(error):
                     raise
+                return False
             finally:
                 self._inside = False
                 if self._deferred:
                     self._run_deferred()
 
-    def _record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> None:
-        what = kind.name.lower()
+    def _record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> bool:
         if self._tail.closed:
             self._report("closed", "the run was finished before: nothing is recorded any more")
-            return
+            return False
+        name = payload.get("key") or payload.get("name")
+        what = kind.name.lower() + (f" {val.shown(name)}" if name and isinstance(name, str) else "")
         try:
             raw = as_json(payload)
         except (TypeError, ValueError, RecursionError) as error:
-            self._report(f"record:{what}", f"a record ({what}) was not logged, since JSON cannot hold it: {error}")
-            return
+            self._report(f"record:{what}", f"{what} was not logged, since JSON cannot hold it: {error}")
+            return False
         if len(raw) > ROW_BYTES_MAX:
-            self._report("too_large", f"a record ({what}) of {len(raw)} bytes is more than {ROW_BYTES_MAX}: it was dropped")
             self._tail.drop_row("too_large", 0)
-        elif not self._tail.append(plans.head(kind, 0), raw, seqs=1):
+            self._report(f"too_large:{what}", f"{what} was dropped: it comes to {len(raw)} bytes, and a record may have {ROW_BYTES_MAX} at most")
+            return False
+        if not self._tail.append(plans.head(kind, 0), raw, seqs=1):
             self._tail.drop_row("journal_full", 0)
+            return False
+        return True
 
     def _defer_log(self, data: Any, step: Any, time: Any, context: Any, subject: Any) -> None:
         try:
