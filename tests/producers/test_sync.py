@@ -330,8 +330,8 @@ def test_what_an_agent_cannot_ship_can_be_taken_elsewhere(place: Place) -> None:
     wait_for(lambda: trouble_of(place.folder) != "", 20, place.log)
     _, err = synced(place, place.folder)
     assert f"an agent (process {agent.pid}) ships it once it can: Kafka cannot be reached" in err
-    agent.terminate()
-    assert agent.wait(15) == 0
+    agent.kill()
+    agent.wait(15)
     assert "1 journals shipped with 1 rows" in synced(place, place.folder)[0]
 
 
