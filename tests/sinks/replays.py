@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from runstream.cli import main
 from runstream_schemas.settings import environment_of
-from runstream_schemas.topics import TOPICS
+from runstream_schemas.topics import TOPICS, writer_key
 from runstream_sinks import log
 from runstream_sinks.fill import Caller
 from runstream_sinks.kafka_reader import Reader
@@ -48,16 +48,15 @@ def frames_of(run_id: str, writers: int = 3, frames: int = 5, *, first: int = 0,
     ]
 
 
-def send_everything(pipe: Pipe, run_id: str, *, frames: int = 5) -> None:
-    """Records of every kind of a run, some of them twice."""
+def send_everything(pipe: Pipe, run_id: str) -> list[Sent]:
+    """Sends records of every kind of a run, some of them twice; what was sent."""
     run = run_id.encode()
-    made = frames_of(run_id, frames=frames)
-    pipe.send_frames(*made)
-    pipe.send_frames(*made[:3])
-    pipe.send_frames(made[0], name="hardware")
-    pipe.send_writers(*(examples.writer(run_id, writer=1, version=version, points_logged=40, points_shipped=40) for version in (1, 2, 3)))
-    # Ids of letters, alerts and rules are a run's own here, so that runs of one test do not meet.
-    records: list[Sent] = [
+    frames = frames_of(run_id)
+    # Ids of letters, alerts, silences and rules are a run's own here, so that runs of one test do not meet.
+    sent: list[Sent] = [
+        *(("metric", writer_key(one.writer), one) for one in (*frames, *frames[:3])),
+        ("hardware", writer_key(1), frames[0]),
+        *(("writer", writer_key(1), examples.writer(run_id, writer=1, version=version, points_logged=40, points_shipped=40)) for version in (1, 2, 3)),
         ("run", run, examples.run(run_id, name="first")),
         ("event", run, examples.event(run_id)),
         ("event", run, examples.event(run_id, seq=5, step=None)),
@@ -71,7 +70,8 @@ def send_everything(pipe: Pipe, run_id: str, *, frames: int = 5) -> None:
         ("alert", run, examples.alert(run_id, version=1, state="resolved")),
         ("dead-letter", run, examples.dead_letter(sha256=run_id.replace("-", "") * 2)),
     ]
-    pipe.send(*records)
+    pipe.send(*sent)
+    return sent
 
 
 def shown(pipe: Pipe, database: str | None = None) -> dict[str, tuple[int, int]]:
