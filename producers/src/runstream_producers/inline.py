@@ -38,11 +38,12 @@ class InlineAgent:
         self._thread: threading.Thread | None = None
         self._agent: Agent | None = None
         self._stopping = False
+        self._serving = False
 
     @property
     def running(self) -> bool:
-        """Whether the thread lives, and may hold the folder's lock."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether the thread may hold the folder's lock. Takes no lock of Python's itself, since signal handlers ask."""
+        return self._serving
 
     def ensure(self) -> bool:
         """Starts the thread where neither it nor an agent ships the folder; whether it did. Never raises; loads librdkafka the first time."""
@@ -53,20 +54,22 @@ class InlineAgent:
             importlib.import_module(name)
         self._stopping = False
         thread = threading.Thread(target=self._run, name="runstream-inline", daemon=True)
+        self._serving = True
         try:
             thread.start()
         except RuntimeError as error:  # No more threads, or the interpreter is ending.
+            self._serving = False
             _log.warning("runstream: rows stay in %s until another run ships them: %s", self._folder, error)
             return False
         self._thread = thread
         return True
 
-    def stop(self, deadline: float) -> None:
-        """Ends the thread and waits for its last answers, at most until `deadline` of the monotonic clock and `CLOSE_S`."""
+    def stop(self, deadline: float, *, join: bool = True) -> None:
+        """Ends the thread and waits for its last answers, at most until `deadline` of the monotonic clock and `CLOSE_S`; without `join`, as in signal handlers, it does not."""
         self._stopping = True
         if self._agent is not None:
             self._agent.stopping = True
-        if self._thread is not None:
+        if join and self._thread is not None:
             self._thread.join(max(0.0, min(CLOSE_S + 1.0, deadline - time.monotonic())))
 
     def _begun(self, agent: Agent) -> None:
@@ -78,6 +81,8 @@ class InlineAgent:
             agents.serve(self._folder, self._settings, self._begun, CLOSE_S)
         except Exception as error:  # noqa: BLE001 - a thread of a guest must not print a traceback into training; the next look starts another
             _log.warning("runstream: shipping broke off and begins again: %r", error)
+        finally:
+            self._serving = False
 
 
 _here: dict[Path, InlineAgent] = {}

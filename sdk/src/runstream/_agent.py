@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import subprocess
 import sys
 import threading
 import time
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from runstream._told import warn
 from runstream_producers import inline
 from runstream_producers.agent import LOCK_NAME
 from runstream_producers.journal.segments import locked
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runstream_schemas.settings import Settings
-
-_log = logging.getLogger("runstream")
 
 WATCH_S = 1.0  # How often the watch looks: an agent that was killed is missed for about as long.
 START_PAUSE_S = 3.0  # What a new agent is given to take its lock before another is started.
@@ -49,7 +48,8 @@ class Watch:
         self._starts = 0
         self._others_since: float | None = None
         self._told_of: str | None = None
-        self._stop = threading.Event()
+        # Not an event, whose lock a signal handler that interrupts `stop` would wait for for ever.
+        self._stop: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -59,12 +59,12 @@ class Watch:
         try:
             self._thread.start()
         except RuntimeError as error:  # No more threads, or the interpreter is ending: `finish` still looks after the agent.
-            _log.warning("runstream: the agent is not watched (%s): should it be killed, the next run on this node ships what is left", error)
+            warn(f"the agent is not watched ({error}): should it be killed, the next run on this node ships what is left")
 
-    def stop(self, deadline: float) -> None:  # noqa: ARG002 - there is nothing to wait for
-        """Ends the watching; the agent goes on."""
-        self._stop.set()
-        if self._thread is not None and self._thread.is_alive():
+    def stop(self, deadline: float, *, join: bool = True) -> None:  # noqa: ARG002 - there is nothing to wait for
+        """Ends the watching; the agent goes on. Without `join`, as in signal handlers, it does not look whether the thread has ended, which takes locks."""
+        self._stop.put(None)
+        if join and self._thread is not None and self._thread.is_alive():
             self._thread.join(STOP_S)
 
     def ensure(self, now: float) -> None:
@@ -88,9 +88,7 @@ class Watch:
             self._started_at = now
             if self._told_of != str(error):
                 self._told_of = str(error)
-                _log.warning(
-                    "runstream: the agent could not be started (%s): rows stay in %s until `runstream sync` or another run ships them", error, self._folder
-                )
+                warn(f"the agent could not be started ({error}): rows stay in {self._folder} until `runstream sync` or another run ships them")
 
     @contextlib.contextmanager
     def _turn(self, now: float) -> Generator[tuple[bool, tuple[int, ...]]]:
@@ -125,9 +123,14 @@ class Watch:
         return child.pid
 
     def _run(self) -> None:
-        while not self._stop.wait(WATCH_S):
-            self.ensure(time.monotonic())
-            self._each_round()
+        while True:
+            try:
+                self._stop.get(timeout=WATCH_S)
+            except Empty:
+                self.ensure(time.monotonic())
+                self._each_round()
+            else:
+                return
 
 
 class InlineWatch(Watch):
@@ -144,12 +147,12 @@ class InlineWatch(Watch):
         if not self._inline.running and now - self._started_at >= START_PAUSE_S:
             self._started_at = now if self._inline.ensure() else self._started_at
 
-    def stop(self, deadline: float) -> None:
+    def stop(self, deadline: float, *, join: bool = True) -> None:
         """Ends the watching, and the thread with the last run of this process."""
-        super().stop(deadline)
+        super().stop(deadline, join=join)
         self._inline.users.discard(self._writer)
         if not self._inline.users:
-            self._inline.stop(deadline)
+            self._inline.stop(deadline, join=join)
 
 
 def _ended(pid: int) -> bool:

@@ -70,7 +70,7 @@ class Delivery:
             self._watch.ensure(time.monotonic())
             time.sleep(min(_POLL_S, max(0.0, deadline - time.monotonic())))
 
-    def stop(self, deadline: float) -> None:
-        """Looks after the agent no longer; one that is a thread of this process ends with its last run, by `deadline`."""
+    def stop(self, deadline: float, *, join: bool) -> None:
+        """Looks after the agent no longer; one that is a thread of this process ends with its last run, by `deadline`. Signal handlers do not `join` threads."""
         if self._watch is not None:
-            self._watch.stop(deadline)
+            self._watch.stop(deadline, join=join)

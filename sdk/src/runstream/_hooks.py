@@ -10,6 +10,7 @@ somebody has put a handler on top of ours meanwhile, who then decides what becom
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import ctypes
@@ -22,10 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runstream import _ends
-from runstream._run import held_signals, live_runs
+from runstream._run import held_signals, live_runs, signals_wait
+from runstream._told import ended_by_signal, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from types import FrameType, TracebackType
 
     from runstream._run import Run
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 EXIT_TIMEOUT_S = 30.0  # For all runs of a process together, at its normal end.
 SIGNAL_TIMEOUT_S = 3.0  # At a signal: well within the 10 to 30 s that schedulers give. The journal is closed at once in any case.
 STUCK_S = 2.0  # How long the main thread is given to run its handler.
+LATE_S = 0.5  # How much longer an end may take, disks included, before the process dies of its signal with the rest undone.
+_libc = ctypes.CDLL(None)
 _MARK = "_runstream"
+_ENDING = (signal.SIGTERM, signal.SIGHUP)  # The second when a terminal or a connection is closed.
 _PREEMPTING = (signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -49,7 +54,7 @@ class _Stuck:
 
     write_end = -1
     read_end = -1
-    handled: dict[int, threading.Event] = {number: threading.Event() for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}  # noqa: RUF012
+    handled: set[int] = set()  # noqa: RUF012 - no events: a handler that interrupts another one would wait for its lock for ever
 
 
 def install(preemption_signals: str) -> None:
@@ -64,12 +69,26 @@ def install(preemption_signals: str) -> None:
 
 def _at_exit() -> None:
     """The process ends: by falling off its end, by an exception that was noted, or with a code."""
+    error = _uncaught()
+    if error is not None:
+        for run in live_runs():
+            run.note(_ends.of_exception(error))
     if _Noted.seqs is not None:
         ending = _ends.of_code(_Noted.code)
         for run in live_runs():
             if run.next_seq == _Noted.seqs.get(run):
                 run.note(ending)
+    for run in live_runs():
+        run.ends_at_exit()
     finish_all(EXIT_TIMEOUT_S)
+
+
+def _uncaught() -> BaseException | None:
+    """The exception that ends the interpreter, which it keeps, whoever has replaced `sys.excepthook`. One that somebody caught and left there was caught by a caller."""
+    error: object = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)  # The first from Python 3.12 on.
+    if hasattr(sys, "ps1") or not isinstance(error, BaseException) or error.__traceback__ is None:
+        return None
+    return error if error.__traceback__.tb_frame.f_back is None else None
 
 
 def finish_all(timeout_s: float, *, quiet: bool = False) -> None:
@@ -77,9 +96,50 @@ def finish_all(timeout_s: float, *, quiet: bool = False) -> None:
     runs = live_runs()
     deadline = clock.monotonic() + timeout_s
     for run in runs:
-        run.close_journal(deadline)  # All of them first, so that one that waits to be shipped does not keep the others open.
+        with _told(run):
+            run.close_journal(deadline)  # All of them first, so that one that waits to be shipped does not keep the others open.
     for run in runs:
-        run.finish_within(max(0.0, deadline - clock.monotonic()), quiet=quiet)
+        with _told(run):
+            run.finish_within(max(0.0, deadline - clock.monotonic()), quiet=quiet)
+
+
+@contextlib.contextmanager
+def _told(run: Run) -> Generator[None]:
+    """What goes wrong at the end of one run is told, and keeps no other one from its end."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        warn(f"run {run.id} could not be ended: {error!r}")
+
+
+def _end_by(number: int, timeout_s: float) -> None:
+    """Ends the runs by a signal, in its handler or beside a main thread that hangs: without a lock that whatever was interrupted may hold, and within its time all the same."""
+    thread = threading.get_ident()
+    ended_by_signal.add(thread)
+    try:
+        _die_within(number, SIGNAL_TIMEOUT_S + LATE_S)
+        for run in live_runs():
+            run.note(_ends.of_signal(number))
+        finish_all(timeout_s, quiet=True)
+    finally:
+        ended_by_signal.discard(thread)
+
+
+def _die_within(number: int, seconds: float) -> None:
+    """Has the process die of a signal after a while, whatever its threads wait for."""
+    with contextlib.suppress(RuntimeError):  # No more threads, or the interpreter is ending.
+        _thread.start_new_thread(_die_later, (number, seconds))
+
+
+def _die_later(number: int, seconds: float) -> None:
+    clock.sleep(seconds)
+    _die(number)
+
+
+def _die(number: int) -> None:
+    # Python sets handlers from its main thread alone, and that one may hang.
+    _libc.signal(number, 0)
+    os.kill(os.getpid(), number)
 
 
 def _note_uncaught() -> None:
@@ -158,7 +218,7 @@ def begun_in_child(preemption_signals: str) -> None:
 
 def after_fork() -> None:
     """In a forked child: signals are as they were before us until it logs, since children that hang in C code must still die of SIGTERM."""
-    _Stuck.handled = {number: threading.Event() for number in _Stuck.handled}
+    _Stuck.handled = set()
     if _Stuck.write_end >= 0:
         with contextlib.suppress(ValueError, OSError):
             signal.set_wakeup_fd(-1)  # Or the parent would take the child's signals for its own.
@@ -166,7 +226,7 @@ def after_fork() -> None:
             with contextlib.suppress(OSError):
                 os.close(end)
         _Stuck.read_end = _Stuck.write_end = -1
-    for number in (signal.SIGTERM, *_PREEMPTING):
+    for number in (*_ENDING, *_PREEMPTING):
         handler = signal.getsignal(number)
         if getattr(handler, _MARK, False):
             with contextlib.suppress(ValueError, OSError):
@@ -177,14 +237,14 @@ def after_fork() -> None:
 
 
 def take_signals(preemption_signals: str) -> None:
-    """Puts handlers on SIGTERM and the signals of preemption where that takes nothing away from anybody."""
+    """Puts handlers on SIGTERM, SIGHUP and the signals of preemption where that takes nothing away from anybody."""
     if threading.current_thread() is not threading.main_thread():
         return
     wanted = {f"SIG{name.upper().removeprefix('SIG')}" for name in preemption_signals.split()}
-    for number in (signal.SIGTERM, *_PREEMPTING):
+    for number in (*_ENDING, *_PREEMPTING):
         below = signal.getsignal(number)
         # At their default, USR1 and USR2 are left alone unless asked for: frameworks that requeue jobs look whether anybody has taken them.
-        at_default = below is signal.SIG_DFL and (number == signal.SIGTERM or number.name in wanted) and not _caught_in_c(number)
+        at_default = below is signal.SIG_DFL and (number in _ENDING or number.name in wanted) and not _caught_in_c(number)
         if getattr(below, _MARK, False) or not (callable(below) or at_default):
             continue
         with contextlib.suppress(ValueError, OSError):  # A subinterpreter takes no signals.
@@ -203,11 +263,12 @@ def _caught_in_c(number: int) -> bool:
 
 
 def _held(number: int) -> bool:
-    """Whether a journal is just being ended; the signal is then sent again once it is, or the run would end without a word."""
-    if not any(run.closing for run in live_runs()):
+    """Whether a journal is just being begun or ended; the signal is then sent again once it is, or the run would end without a word."""
+    if not signals_wait():
         return False
     held_signals.append(number)
-    if any(run.closing for run in live_runs()):
+    if signals_wait():
+        _die_within(number, STUCK_S + SIGNAL_TIMEOUT_S + LATE_S)
         return True
     return not _taken_back(number)  # Another thread has ended it meanwhile.
 
@@ -222,15 +283,14 @@ def _taken_back(number: int) -> bool:
 
 def _handler(below: Callable[[int, FrameType | None], Any] | int | signal.Handlers | None) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
-        _Stuck.handled[number].set()
+        _Stuck.handled.add(number)
         for run in live_runs():
             run.note(_ends.of_signal(number))
         if callable(below):
             below(number, frame)
         elif signal.getsignal(number) is handle and not _held(number):
-            finish_all(0.0 if _Child.pid == os.getpid() else SIGNAL_TIMEOUT_S, quiet=True)
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            _end_by(number, 0.0 if _Child.pid == os.getpid() else SIGNAL_TIMEOUT_S)
+            _die(number)
 
     setattr(handle, _MARK, True)
     handle.__dict__["below"] = below
@@ -259,17 +319,22 @@ def _watch_for_stuck() -> None:
 
 
 def _read_signals(read_end: int) -> None:
-    handled = _Stuck.handled
     while numbers := os.read(read_end, 64):
         for number in numbers:
             handler = signal.getsignal(number)
-            if getattr(handler, _MARK, False) and getattr(handler, "below", None) is signal.SIG_DFL and not handled[number].wait(STUCK_S):
-                for run in live_runs():
-                    run.note(_ends.of_signal(number))
-                finish_all(SIGNAL_TIMEOUT_S)
-                # Python sets handlers from its main thread alone, and that one hangs.
-                ctypes.CDLL(None).signal(number, 0)
-                os.kill(os.getpid(), number)
+            if getattr(handler, _MARK, False) and getattr(handler, "below", None) is signal.SIG_DFL and _unhandled(number):
+                _end_by(number, SIGNAL_TIMEOUT_S)
+                _die(number)
+
+
+def _unhandled(number: int) -> bool:
+    """Whether the main thread has not begun its handler for so long that it must hang."""
+    until = clock.monotonic() + STUCK_S
+    while number not in _Stuck.handled:
+        if clock.monotonic() > until:
+            return True
+        clock.sleep(0.05)
+    return False
 
 
 os.register_at_fork(after_in_child=after_fork)  # Once more at each reload, which does no harm: the second call finds nothing to do.

@@ -18,7 +18,7 @@ from runstream._launch import Launch, launch_of
 from runstream._module import current, hold
 from runstream._ray import ray_place
 from runstream._rows import Reporter
-from runstream._run import Run, live_runs
+from runstream._run import Run, live_runs, whole_beginning
 from runstream_producers.errors import JournalError
 from runstream_producers.journal.compilers import keep_out
 from runstream_producers.journal.format import Identity
@@ -90,9 +90,12 @@ def init(
     report = Reporter(strict=chosen.strict)
     project = str(project)
     launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
-    run = _begin(_run_id(project, id or external_id, chosen, launch, report), project, chosen, launch, report)
+    run_id = _run_id(project, id or external_id, chosen, launch, report)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
-    run.change(name=name, metadata=metadata, **said)
+    _hooks.install(chosen.preemption_signals)  # First, so that no signal finds a journal and nobody to end it.
+    with whole_beginning():
+        run = _begin(run_id, project, chosen, launch, report)
+        run.change(name=name, metadata=metadata, **said)
     if config:
         run.log_params(config)
     os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=str)
@@ -141,13 +144,16 @@ def _join(run_id: str, project: str, given: dict[str, Any]) -> Run:
     """Another writer of a run, which module-level calls go to from now on."""
     settings = load(given)
     report = Reporter(strict=settings.strict)
-    run = _begin(run_id, project, settings, launch_of(os.environ, socket.gethostname(), _launcher, ray_place), report)
+    launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
+    _hooks.install(settings.preemption_signals)
+    with whole_beginning():
+        run = _begin(run_id, project, settings, launch, report)
     hold(run)
     return run
 
 
 def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report: Reporter) -> Run:
-    """This process's part in a run: its journal, its agent, its hooks."""
+    """This process's part in a run: its journal and its agent."""
     runs: list[Run] = []
 
     def begun_in_child() -> None:
@@ -158,7 +164,6 @@ def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report
     journal = None if settings.mode == "disabled" else _journal(settings, identity, report, begun_in_child)
     run = Run(run_id, project, launch.rank, settings, journal, report)
     runs.append(run)
-    _hooks.install(settings.preemption_signals)
     keep_out()
     return run
 

@@ -7,6 +7,7 @@ Every call writes into the journal of this process and returns; the node agent s
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time as clock
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from runstream_producers.journal.writer import JournalWriter
     from runstream_schemas.records import Operator, Severity
     from runstream_schemas.settings import Settings
+
+TIMEOUT_S = 30.0
+_TIMEOUT_MAX_S = 1e8  # Three years, which clocks can still add.
 
 # Held here until it is finished, so that a run whose variable went out of scope ends well all the same; kept when the module is reloaded.
 _live: set[Run] = globals().get("_live") or set()
@@ -83,7 +87,7 @@ class Run:
             data: values by name. A value is a number: Python's, numpy's, or a tensor of one element. NaN and infinities are kept. Nested dicts flatten with `/`.
                 Anything else is refused for its name with one warning, and the rest is kept.
             step: any integer in any order; without it a counter of this process and context is used.
-            time: epoch seconds or a datetime; now if None.
+            time: epoch seconds or a datetime, which is local time where it names no zone; now if None.
             context: a phase, such as `Context.VALIDATION` or `"validation"`.
             subject: what the values are about, such as `model/bert/3`; the run itself if empty.
 
@@ -216,6 +220,11 @@ class Run:
         if self._ending is None:
             self._ending = ending
 
+    def ends_at_exit(self) -> None:
+        """Says to calls that come later, from `__del__` or another's `atexit`, what has ended the run."""
+        if self._journal is not None:
+            self._journal.tail.closed_by = "the interpreter's exit had ended the run (call finish yourself where something is logged so late)"
+
     def close_journal(self, deadline: float) -> None:
         """Ends the journal with what has been noted, once rows that wait for a device are read, at `deadline` at the latest; from here on nothing is recorded."""
         self._rows.wait_for_devices(deadline)
@@ -228,11 +237,17 @@ class Run:
             _send_held()
 
     @untraced
-    def finish(self, timeout: float = 30.0) -> Finished:
+    def finish(self, timeout: float = TIMEOUT_S) -> Finished:
         """Ends this process's part and waits, at most `timeout` seconds, until everything is acknowledged. Never raises; what is left is shipped by the agent, or
-        by the next one on this node. Calling it again returns the same answer.
+        by the next one on this node. Calling it again returns the same answer. A timeout that is no number is told, and 30 s are waited; below 0 is 0.
         """
-        return self.finish_within(timeout)
+        if self._finished is not None:
+            return self._finished
+        seconds = val.number_of(timeout)
+        if seconds is None or math.isnan(seconds):
+            self._report("timeout", f"timeout of finish must be a number of seconds, got {val.shown(timeout)}: {TIMEOUT_S:g} s are waited")
+            seconds = TIMEOUT_S
+        return self.finish_within(min(max(0.0, seconds), _TIMEOUT_MAX_S))
 
     def finish_within(self, timeout: float, *, quiet: bool = False) -> Finished:
         """As `finish`; `quiet` says nothing of what is left."""

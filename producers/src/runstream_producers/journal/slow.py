@@ -40,7 +40,7 @@ class SlowWay:
     def log(self, data: Any, step: Any, time: Any, context: Any, subject: Any) -> None:
         """Writes one row. Raises nothing but what `report` raises, and signal handlers."""
         if self._tail.closed:
-            self._report("closed", "log was called after finish: nothing is recorded any more")
+            self._report("closed", f"log was called after {self._tail.closed_by}: nothing is recorded any more")
             return
         try:
             flat, refused, readers, given_up = val.flatten(data, devices.reader_of)

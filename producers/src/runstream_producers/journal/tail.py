@@ -38,7 +38,7 @@ class Tail:
         seq, points: the seq of the next row, and the points logged so far.
         rows_dropped: rows and records that have a seq and were not written.
         dropped: points that were given up, by reason.
-        closed: nothing is written any more.
+        closed: nothing is written any more, and `closed_by` says since what, for those who call all the same.
         folder, identity, pid: whose journal this is; a forked child's are its parent's until it writes.
     """
 
@@ -62,6 +62,7 @@ class Tail:
         self._report = report
         self._begun_in_child = begun_in_child
         self.closed = False
+        self.closed_by = "finish"
         self._begin_account()
         self._open()
 

@@ -216,7 +216,7 @@ class JournalWriter:
 
     def _record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> bool:
         if self._tail.closed:
-            self._report("closed", "the run was finished before: nothing is recorded any more")
+            self._report("closed", f"a call came after {self._tail.closed_by}: nothing is recorded any more")
             return False
         name = payload.get("key") or payload.get("name")
         what = kind.name.lower() + (f" {val.shown(name)}" if name and isinstance(name, str) else "")
