@@ -24,7 +24,8 @@ from runstream_sinks.archive_replay import replay_archive
 from runstream_sinks.archive_store import ArchiveError, Store
 from runstream_sinks.fill import Caller
 from runstream_sinks.ledger import Place
-from runstream_sinks.replay import Request, replay
+from runstream_sinks.replay import replay
+from runstream_sinks.replay_plan import Request
 from runstream_sinks.spans import At
 from runstream_sinks.tables import TABLE_OF
 from tests.sinks import examples

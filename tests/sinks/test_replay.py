@@ -18,7 +18,8 @@ from runstream_schemas.topics import writer_key
 from runstream_sinks.errors import KafkaRefused, ServerRefused
 from runstream_sinks.fill import Caller
 from runstream_sinks.kafka_reader import Reader
-from runstream_sinks.replay import Request, Result, group_of, replay
+from runstream_sinks.replay import Result, replay
+from runstream_sinks.replay_plan import Request, group_of
 from runstream_sinks.spans import At, Offset
 from runstream_sinks.tables import TABLE_OF
 from tests.sinks.expected import expected

@@ -12,7 +12,8 @@ import pytest
 
 from runstream_sinks import checksums, swap, upkeep
 from runstream_sinks.fill import Caller
-from runstream_sinks.replay import Request, Stopped, replay
+from runstream_sinks.replay import Stopped, replay
+from runstream_sinks.replay_plan import Request
 from runstream_sinks.retention import Keep
 from runstream_sinks.swap import Differs
 from runstream_sinks.tables import TABLE_OF, TABLES

@@ -9,12 +9,13 @@ from runstream_schemas.topics import TOPICS
 from runstream_sinks.archive_reader import ArchiveReader, Progress, learn_schemas
 from runstream_sinks.archive_store import Store
 from runstream_sinks.fill import Fill, runs_filter
-from runstream_sinks.replay import Result, digest_of, full_names, prepare_tables
+from runstream_sinks.replay import Result, full_names, prepare_tables
+from runstream_sinks.replay_plan import digest_of
 
 if TYPE_CHECKING:
     from runstream_schemas.settings import Settings
     from runstream_sinks.fill import Caller
-    from runstream_sinks.replay import Request
+    from runstream_sinks.replay_plan import Request
 
 
 def replay_archive(settings: Settings, request: Request, url: str, caller: Caller) -> Result:

@@ -5,8 +5,6 @@ A replay has a group of its own that nobody joins. Beside each offset the group 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,11 +16,12 @@ from runstream_sinks.clickhouse import Server, has_database
 from runstream_sinks.errors import KafkaRefused, ServerRefused, SinksError
 from runstream_sinks.fill import Caller, Counts, Fill, Malformed, runs_filter
 from runstream_sinks.kafka import SchemaReader
-from runstream_sinks.kafka_reader import Kept, Reader, sinks_group
+from runstream_sinks.kafka_reader import Reader, sinks_group
 from runstream_sinks.layout import Cluster
 from runstream_sinks.ledger import Mark, Place
+from runstream_sinks.replay_plan import Note, Request, go_on, group_of, remarks, spans_to_read
 from runstream_sinks.retention import RETAINED, Keep
-from runstream_sinks.spans import BEGINNING, END, At, Bound, Offset, Span, resolve
+from runstream_sinks.spans import END, At, Bound, Span, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -42,34 +41,6 @@ class Stopped(SinksError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What to replay, and where to.
-
-    Attributes:
-        since, until: bounds; `until` None is what is there when the replay begins, and again whenever it is called for another database.
-        said: the bounds as they were written: with the rest they tell one replay from another.
-        runs: lower-case UUIDs; empty is all.
-        into: another database, whose tables are made where they are missing; None is the live one.
-        follow: goes on with what comes, until it is asked to stop.
-    """
-
-    topics: tuple[topics.Name, ...]
-    since: Bound = BEGINNING
-    until: Bound | None = None
-    said: tuple[str, str] = ("", "")
-    runs: frozenset[str] = frozenset()
-    into: str | None = None
-    group: str | None = None
-    rows_s: float | None = None
-    follow: bool = False
-
-    @property
-    def fills(self) -> bool:
-        """Whether it fills another database with all there is, and so may be called again and again to catch up."""
-        return self.into is not None and self.since == BEGINNING and self.until is None and not self.runs
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What a replay did. `complete` is false when it was stopped; the same command goes on then from what stands in `kept_in`, a group or a file."""
 
@@ -83,64 +54,6 @@ class Result:
     seconds: float
     notes: Sequence[str] = ()
     examples: Sequence[Malformed] = field(default_factory=list[Malformed])
-
-
-def group_of(settings: Settings, request: Request) -> str:
-    """The group that keeps a replay's offsets; the same request has the same."""
-    if request.group is not None:
-        return request.group
-    if request.fills:
-        return fill_group(settings, str(request.into))
-    return f"{settings.topic_prefix}-replay-{digest_of(settings, request)}"
-
-
-def digest_of(settings: Settings, request: Request, source: str = "") -> str:
-    """What tells one replay from another."""
-    parts = (sorted(request.topics), request.said, sorted(request.runs), request.into or settings.clickhouse_database, source)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
-
-def fill_group(settings: Settings, database: str) -> str:
-    """The group that says how far another database has been filled."""
-    return f"{settings.topic_prefix}-replay-{database}"
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What the group keeps beside an offset: where the replay is to end, and whether all of it is done, so that the same command begins anew."""
-
-    end: int | None
-    done: bool = False
-
-    def text(self) -> str:
-        """As it stands in Kafka."""
-        return json.dumps({"replay": 1, "end": self.end, "done": self.done})
-
-
-def parse_note(text: str) -> Note | None:
-    """The note in a text; None where it is no replay's."""
-    try:
-        found = json.loads(text)
-        return Note(found["end"], bool(found["done"]))
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def go_on(kept: Mapping[Place, Kept], group: str) -> dict[Place, Span]:
-    """What is left of a replay that was begun, by partition; nothing where none was begun, or all of it is done.
-
-    Raises:
-        KafkaRefused: the group's offsets are not a replay's.
-    """
-    left: dict[Place, Span] = {}
-    done = True
-    for place, (offset, text) in kept.items():
-        note = parse_note(text)
-        if note is None:
-            raise KafkaRefused(f"group {group} holds offsets that no replay wrote: choose a --group of its own")
-        left[place] = Span(offset, note.end)
-        done = done and note.done
-    return {} if done else left
 
 
 class _Spans:
@@ -315,24 +228,3 @@ def replay(settings: Settings, request: Request, caller: Caller) -> Result:
         )
     finally:
         reader.close()
-
-
-def spans_to_read(request: Request, begun: Mapping[Place, Span], fresh: Mapping[Place, Span]) -> dict[Place, Span]:
-    """What to read: what is left of a replay that was begun, with its bounds; what fills a database goes on to what is there by now."""
-    spans: dict[Place, Span] = {}
-    for place, whole in fresh.items():
-        span = begun.get(place, whole)
-        end = whole.end if request.fills else span.end
-        spans[place] = Span(span.first, None if request.follow else end)
-    return spans
-
-
-def remarks(since: Bound, spans: Mapping[Place, Span]) -> list[str]:
-    """What people should know of a replay that begins: records they asked for that Kafka keeps no more."""
-    if not isinstance(since, Offset):
-        return []
-    return [
-        f"{place.topic}/{place.partition} begins at offset {span.first}: what was before is no longer kept by Kafka (an archive has it: --from-archive)"
-        for place, span in spans.items()
-        if span.first > since.offset and span.records
-    ]

@@ -19,7 +19,8 @@ from runstream_sinks.clickhouse import Server, has_database
 from runstream_sinks.errors import ServerRefused, SinksError
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.ledger import Place
-from runstream_sinks.replay import Request, Stopped, fill_group, forget, full_names, read_into, replay
+from runstream_sinks.replay import Stopped, forget, full_names, read_into, replay
+from runstream_sinks.replay_plan import Request, fill_group
 from runstream_sinks.spans import Span
 from runstream_sinks.tables import TABLE_OF, Name
 from runstream_sinks.verify import verify

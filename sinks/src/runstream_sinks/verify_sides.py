@@ -9,7 +9,8 @@ from runstream_schemas.topics import TOPICS
 from runstream_sinks import upkeep
 from runstream_sinks.errors import SinksError
 from runstream_sinks.kafka_reader import Reader, sinks_group
-from runstream_sinks.replay import Request, Stopped, fill_group, full_names, read_into, replay
+from runstream_sinks.replay import Stopped, full_names, read_into, replay
+from runstream_sinks.replay_plan import Request, fill_group
 from runstream_sinks.spans import Span
 
 if TYPE_CHECKING:

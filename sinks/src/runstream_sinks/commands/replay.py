@@ -25,7 +25,8 @@ from runstream_schemas.settings import SettingsError, load
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runstream_sinks.replay import Request, Result
+    from runstream_sinks.replay import Result
+    from runstream_sinks.replay_plan import Request
 
 SUMMARY = "store again what topics hold"
 
@@ -55,7 +56,7 @@ def _positive(text: str) -> float:
 
 def request_of(args: argparse.Namespace, prefix: str, now: float) -> Request:
     """What the arguments ask for. Raises SettingsError."""
-    from runstream_sinks.replay import Request
+    from runstream_sinks.replay_plan import Request
     from runstream_sinks.spans import BEGINNING, parse_bound, parse_topics
 
     if args.follow and (args.into is None or args.until is not None):
