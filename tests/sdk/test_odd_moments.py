@@ -9,6 +9,8 @@ import signal
 import pytest
 
 import runstream
+from runstream._account import WriterAccount
+from runstream.commands import account
 from runstream_producers.errors import StrictError
 from tests.sdk.conftest import Offline
 from tests.sdk.test_lifecycle import BEGIN, ends, run_script
@@ -168,3 +170,12 @@ def test_a_closed_terminal(offline: Offline) -> None:
     assert ends(offline) == [("killed", "SIGHUP")]
     assert run_script(offline, "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + BEGIN + hang_up).returncode == 0
     assert ends(offline) == [("finished", ""), ("killed", "SIGHUP")]
+
+
+def test_hardware_of_an_agent_that_was_killed(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the account of a run that finished, it is no crash: its agent was killed, and another went on."""
+    writers = [WriterAccount(1, "rank", 0, "finished", 1, 1, 1, 1, 1, 1, {}), WriterAccount(2, "hardware", 0, "crashed", 1, 1, 1, 1, 1, 1, {})]
+    account._print("run", writers, [], balanced=True)
+    shown = capsys.readouterr().out
+    assert "agent killed" in shown
+    assert "crashed" not in shown

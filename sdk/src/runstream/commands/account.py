@@ -13,7 +13,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from runstream._words import who
+from runstream._words import state_of, who
 from runstream_schemas.settings import Settings, SettingsError, load, origin_of
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _print(title: str, writers: Sequence[WriterAccount], here: Sequence[dict[str
         dropped = sum(one.points_dropped.values())
         numbers = (one.rows_logged, one.rows_shipped, one.rows_stored, one.points_logged, dropped, one.points_shipped, one.points_stored)
         total = [before + number for before, number in zip(total, numbers, strict=True)]
-        lines.append((one.kind or "?", str(one.rank), one.state or "?", *(f"{number:,}" for number in numbers), "no" if one.troubles else "yes"))
+        lines.append((one.kind or "?", str(one.rank), state_of(one.kind, one.state), *(f"{number:,}" for number in numbers), "no" if one.troubles else "yes"))
     lines.append(("all", "", "", *(f"{number:,}" for number in total), "yes" if balanced else "no"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sys.stdout.write(f"{title}\n")
