@@ -203,16 +203,17 @@ class JournalWriter:
                 return True
             self._inside = True
             try:
-                return self._record(kind, payload)
+                recorded = self._record(kind, payload)  # Not returned from here: what strikes on the way out must still be met by `except`.
             except BaseException as error:
                 self._tail.settle()
                 if not self._closed_meanwhile(error):
                     raise
-                return False
+                recorded = False
             finally:
                 self._inside = False
                 if self._deferred:
                     self._run_deferred()
+            return recorded
 
     def _record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> bool:
         if self._tail.closed:
