@@ -15,6 +15,9 @@ from runstream_producers.errors import StrictError
 from tests.sdk.conftest import Offline
 from tests.sdk.test_lifecycle import BEGIN, ends, run_script
 
+# Without the thread that ends the process in any case, so that a handler that hangs is seen.
+UNBOUNDED = "from runstream import _hooks\n_hooks._die_within = lambda number, seconds: None\n_hooks.SIGNAL_TIMEOUT_S = 0.2\n"
+
 # SIGTERM at each of the lines, one in so many, that a call runs in our code and in the library's for threads and queues; each in a forked child of its own.
 AT_LINES = """
 import os, signal, sys, time, runstream
@@ -61,7 +64,7 @@ def sweep(call, first, stride):
 
 def test_sigterm_at_the_lines_of_finish(offline: Offline) -> None:
     """Wherever in `finish` SIGTERM comes, no lock is waited for that its own thread holds: the process dies of it, and its run has an end."""
-    script = AT_LINES + "def call():\n    run = runstream.init('p')\n    os.write(2, b'')\n    run.log({'a': 1.0})\n    run.finish(0)\n"
+    script = UNBOUNDED + AT_LINES + "def call():\n    run = runstream.init('p')\n    os.write(2, b'')\n    run.log({'a': 1.0})\n    run.finish(0)\n"
     done = run_script(offline, script + "runstream.init('p').finish(0)\nsweep(call, 5, 61)\n")
     assert done.returncode == 0, done.stderr
     assert {state for state, _ in ends(offline)} == {"finished", "killed"}, "none is left running or crashed"
@@ -77,7 +80,7 @@ run = runstream.init("p")
 run.log({"a": 1.0})
 lines = 0
 def at_line(frame, event, argument):
-    if "threading" in frame.f_code.co_filename and frame.f_code.co_name in ("set", "notify_all", "notify", "_stop", "_wait_for_tstate_lock", "join") and event == "line":
+    if "threading" in frame.f_code.co_filename and frame.f_code.co_name in ("notify_all", "notify", "_stop", "_wait_for_tstate_lock", "join") and event == "line":
         sys.settrace(None)
         os.kill(os.getpid(), signal.SIGTERM)
     return at_line
@@ -85,7 +88,7 @@ import sys
 sys.settrace(at_line)
 run.finish(0)
 """
-    done = run_script(offline, script, RUNSTREAM_MODE="online")
+    done = run_script(offline, UNBOUNDED + script, RUNSTREAM_MODE="online")
     assert done.returncode == -signal.SIGTERM, done.stderr
 
 
