@@ -157,7 +157,8 @@ def _peak_rss_mb(pid: int) -> float:
 
 def run(seconds: float) -> Iterator[Figure]:
     """Rates by size of frame, the first over a bare insert, and the worker's memory."""
-    points = int(seconds * 500_000) // 160_000 * 160_000 or 160_000
+    # Enough that starting, and the last chunk's wait for more, are small beside the rest.
+    points = int(seconds * 1_000_000) // 160_000 * 160_000 or 160_000
     few = points // 2 // 160_000 * 160_000 or 160_000
     with (
         tempfile.TemporaryDirectory(prefix="runstream-benchmark-", ignore_cleanup_errors=True) as name,

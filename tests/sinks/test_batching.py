@@ -76,6 +76,21 @@ def test_bytes_bound_a_chunk_too() -> None:
     assert len(batches.due(0.0)) == 1
 
 
+def test_a_large_chunk_goes_earlier_while_nothing_waits_to_be_read() -> None:
+    """A tenth of the rows at half the age; fewer rows wait for the whole of it, and so do all while there is more to read or one is in flight."""
+    batches = Batches(Limits(rows=100, nbytes=1 << 20, age_s=1.0), ListRows)
+    add(batches, 0, rows=10)
+    add(batches, 0, rows=9, place=OTHER, name="params_log")
+    assert batches.due(0.6) == []
+    assert batches.due(0.4, idle=True) == []
+    [first] = batches.due(0.5, idle=True)
+    assert first.name == "events_log"
+    add(batches, 1, rows=50, now=0.5)
+    assert [chunk.name for chunk in batches.due(1.2, idle=True)] == ["params_log"]
+    batches.acknowledge(first)
+    assert [chunk.name for chunk in batches.due(1.2, idle=True)] == ["events_log"]
+
+
 def test_a_table_has_one_aged_chunk_in_flight() -> None:
     """While an insert is slow the next chunk grows instead of many small ones queueing up; a full one goes all the same."""
     batches = Batches(LIMITS, ListRows)

@@ -99,16 +99,21 @@ class Batches:
         self.ledger.read(position, claim)
         return claim
 
-    def due(self, now: float, *, everything: bool = False) -> Sequence[Chunk]:
-        """Takes the chunks that are to be inserted now. A table that has one in flight waits with its next, unless that is full."""
+    def due(self, now: float, *, everything: bool = False, idle: bool = False) -> Sequence[Chunk]:
+        """Takes the chunks that are to be inserted now. A table that has one in flight waits with its next, unless that is full.
+
+        `idle` says that nothing waits to be read: what has a tenth of the rows then goes at half the age, since little more would join it.
+        """
         busy = {chunk.name for chunk in self._in_flight}
-        taken = [
-            chunk for chunk in self._open.values() if everything or self._full(chunk) or (now - chunk.since >= self._limits.age_s and chunk.name not in busy)
-        ]
+        taken = [chunk for chunk in self._open.values() if everything or self._full(chunk) or (chunk.name not in busy and self._old(chunk, now, idle=idle))]
         for chunk in taken:
             del self._open[chunk.name]
         self._in_flight.update(taken)
         return taken
+
+    def _old(self, chunk: Chunk, now: float, *, idle: bool) -> bool:
+        is_large = 10 * chunk.rows.rows >= self._limits.rows
+        return now - chunk.since >= (self._limits.age_s / 2 if idle and is_large else self._limits.age_s)
 
     def _full(self, chunk: Chunk) -> bool:
         return chunk.rows.rows >= self._limits.rows or chunk.rows.nbytes >= self._limits.nbytes

@@ -22,6 +22,7 @@ from runstream_sinks.inserter import Inserter
 from runstream_sinks.log import log
 from runstream_sinks.malformed import Policy
 from runstream_sinks.pipeline import Message, Pipeline, SetAside, routes, rows_of
+from runstream_sinks.pressure import Pressure
 from runstream_sinks.readiness import ReadyFile, wait_for_tables, wait_for_topics
 from runstream_sinks.watch import Watch
 
@@ -36,7 +37,7 @@ POLL_S = 0.05
 POLL_RECORDS_MAX = 2000
 POLL_BYTES_MAX = 4 << 20
 CHUNK_BYTES_MAX = 64 << 20
-# Chunks open and in flight; past it nothing is fetched until half is gone. Twice as much may be in memory while chunks turn into Arrow.
+# Chunks open and in flight; past it nothing is taken until half is gone. Twice as much may be in memory while chunks turn into Arrow.
 PENDING_BYTES_MAX = 192 << 20
 COMMIT_INTERVAL_S = 0.2
 SCHEMA_REFRESH_S = 0.5
@@ -81,7 +82,8 @@ class Worker:
         self._letters = kafka.Letters(settings, self._ready.renew)
         self._schemas = kafka.SchemaReader(settings, catalogue)
         self._inserter = Inserter(lambda: Server(settings.clickhouse_url, settings.clickhouse_database), self._watch.retried)
-        self._full = self._closing = False
+        self._pressure = Pressure(PENDING_BYTES_MAX)
+        self._paused = self._closing = False
         self._records_max = 1
         self._commit_at = self._refresh_at = self._retry_at = 0.0
 
@@ -120,20 +122,29 @@ class Worker:
     # ---- the loop ----------------------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        messages = self._source.poll(records_max=self._records_max, timeout_s=POLL_S)
-        self._watch.read(messages)
-        for aside in self._pipeline.take_all(messages, time.monotonic(), time.time_ns() // 1_000_000):
-            self._send(aside)
-        self._records_max = records_max(messages)
+        idle = self._take()
         self._ready.renew()
         self._retry_held()
         self._letters.poll()
-        for chunk in self._batches.due(time.monotonic()):
+        for chunk in self._batches.due(time.monotonic(), idle=idle):
             self._inserter.submit(chunk)
         self._settle(0.0)
         self._commit()
         self._regulate()
         self._watch.turn()
+
+    def _take(self) -> bool:
+        """Takes records into their chunks, or waits a moment for ClickHouse; True when Kafka had fewer than were asked for."""
+        if self._pressure.holds(time.monotonic()):
+            self._settle(POLL_S)
+            return False
+        messages = self._source.poll(records_max=self._records_max, timeout_s=POLL_S)
+        self._watch.read(messages)
+        for aside in self._pipeline.take_all(messages, time.monotonic(), time.time_ns() // 1_000_000):
+            self._send(aside)
+        idle = len(messages) < self._records_max
+        self._records_max = records_max(messages)
+        return idle
 
     def _send(self, aside: SetAside) -> None:
         self._watch.set_aside(aside.letter)
@@ -177,15 +188,15 @@ class Worker:
         self._watch.not_committed()
 
     def _regulate(self) -> None:
-        """Fetches nothing while memory is full, and nothing from partitions that wait."""
-        nbytes = self._batches.nbytes
-        if nbytes >= PENDING_BYTES_MAX and not self._full:
-            self._full = True
-            log.warning("memory for rows is full, fetching waits for clickhouse", bytes=nbytes)
-        elif nbytes <= PENDING_BYTES_MAX // 2:
-            self._full = False
+        """Fetches nothing while memory stays full, and nothing from partitions that wait."""
+        now = time.monotonic()
+        self._pressure.look(self._batches.nbytes, now)
+        pauses = self._pressure.pauses(now)
+        if pauses and not self._paused:
+            log.warning("memory for rows is full, fetching waits for clickhouse", bytes=self._batches.nbytes)
+        self._paused = pauses
         held = self._pipeline.held
-        full = self._full or self._letters.full
+        full = pauses or self._letters.full
         self._source.only(lambda place: not full and place not in held)
 
     # ---- partitions come and go --------------------------------------------------------------------------------------------------------
