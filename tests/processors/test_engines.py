@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from runstream_processors.engine import Received
+from runstream_processors.engine import Entry, Received
 from runstream_processors.knowledge import Knowledge
 from runstream_processors.liveness_engine import LivenessEngine
 from runstream_processors.pipeline import Pace, Stage
@@ -25,7 +25,6 @@ from tests.rules.test_lives import RECORD
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from runstream_processors.engine import Entry
     from runstream_schemas.records import MetricFrame
 
 T = TypeVar("T")
@@ -50,7 +49,7 @@ class World:
         self.lives = LivenessEngine(self.known, Lives(Patience(crashed_ms=60_000, remembered_ms=1_000_000_000)), "t", self.series, hardware)
         self.stage = Stage(self.series, self.known, lambda: self.now_ms, 0.0)
         self.life_stage = Stage(self.lives, self.known, lambda: self.now_ms, 0.0)
-        self.life_stage.recovered(list(self.life_ports.table.items()))
+        self.life_stage.recovered([Entry(3, key, value) for key, value in self.life_ports.table.items()])
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """One call."""

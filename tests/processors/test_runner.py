@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from runstream_processors.engine import Received
+    from runstream_processors.engine import Entry, Received
     from runstream_processors.pipeline import Ports
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(90)]
@@ -47,7 +47,7 @@ class Noting:
     def forget(self) -> None:
         """Nothing to forget."""
 
-    def recovered(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+    def recovered(self, entries: Sequence[Entry]) -> None:
         """There is nothing."""
         assert not entries
 

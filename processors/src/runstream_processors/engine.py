@@ -96,7 +96,7 @@ class Engine(Protocol[Work]):
         """Drops what is remembered, as when partitions came or went."""
         ...
 
-    def recovered(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+    def recovered(self, entries: Iterable[Entry]) -> None:
         """The table has been read anew: these are all of its entries."""
         ...
 

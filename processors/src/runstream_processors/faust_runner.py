@@ -73,7 +73,7 @@ class Stage(Protocol):
         """Partitions came or went."""
         ...
 
-    def recovered(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+    def recovered(self, entries: Sequence[Entry]) -> None:
         """The table has been read anew."""
         ...
 
@@ -268,7 +268,8 @@ class FaustRunner:
         work.generation = generation
         store = work.table.data
         own = {place.partition for place in self._app.consumer.assignment() if place.topic == work.source.topic}
-        work.source.stage.recovered([(key, value) for key, value in store.data.items() if store._key_partition.get(key) in own])
+        partitions = store._key_partition
+        work.source.stage.recovered([Entry(partitions[key], key, value) for key, value in store.data.items() if partitions.get(key) in own])
 
     async def _behind(self) -> int:
         """Records of this worker's source partitions that no take has had. Notes which sources have had all that was there at the last call."""

@@ -136,9 +136,9 @@ class LivenessEngine:
         self._lives.restore(())
         self._digesters.clear()
 
-    def recovered(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+    def recovered(self, entries: Iterable[Entry]) -> None:
         """Knows writers from the table, and tells again who has ended."""
-        self._lives.restore((int.from_bytes(key, "big"), value) for key, value in entries)
+        self._lives.restore((int.from_bytes(entry.key, "big"), entry.value or b"") for entry in entries)
         for writer, one in self._lives.ended.items():
             self._keepers[one.hardware].over(writer, one.partition, one.next_seq)
 

@@ -122,7 +122,7 @@ class Stage(Generic[Work]):
         """Partitions came or went."""
         self._engine.forget()
 
-    def recovered(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+    def recovered(self, entries: Sequence[Entry]) -> None:
         """The table has been read anew."""
         self._engine.recovered(entries)
 

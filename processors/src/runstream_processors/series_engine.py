@@ -118,7 +118,7 @@ class SeriesEngine:
         self._changed(work.writer, kept, outcome.changed, outcome.touched)
         if outcome.items:
             head = outcome.state.head
-            self._digester(head.run_id, head.project).say(work.writer, head.rank, outcome.items)
+            self._digester(head.run_id, head.project).say(work.writer, head, outcome.items)
         if work.writer in self._over:
             self._leaving.add(work.writer)
         return self._sent(outcome.alerts)
@@ -196,7 +196,7 @@ class SeriesEngine:
         for one in (self._kept, self._dirty, self._digesters, self._beats, self._over, self._leaving, self._dropped):
             one.clear()
 
-    def recovered(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+    def recovered(self, entries: Iterable[Entry]) -> None:
         """States are unpacked when their writers come."""
 
     def _find(self, writer: int, partition: int, read: Read) -> _Kept | None:

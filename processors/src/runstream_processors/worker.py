@@ -24,6 +24,7 @@ from runstream_processors.connection import Connection, connection_of
 from runstream_processors.errors import EngineFailed, NotReady
 from runstream_processors.faust_options import Timing
 from runstream_processors.faust_runner import FaustRunner, Source, changelog_of
+from runstream_processors.fleet_engine import FleetEngine
 from runstream_processors.follower import Follower
 from runstream_processors.liveness_engine import LivenessEngine
 from runstream_processors.pipeline import Stage
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SOURCES: tuple[Name, ...] = ("metric", "hardware", "writer")
+# The first three are split alike, so that one worker has all that is said of a writer.
+OF_WRITERS: tuple[Name, ...] = ("metric", "hardware", "writer")
+SOURCES: tuple[Name, ...] = (*OF_WRITERS, "digest")
 TOPICS_WAIT_S = 60.0
 STOP_TIMEOUT_S = 7.0  # Of the ten seconds in which a part must be gone after SIGTERM.
 _LOOK_S = 0.1
@@ -57,11 +60,11 @@ def run(settings: Settings, timing: Timing | None = None) -> int:
     timing = timing or Timing()
     connection = connection_of(settings)
     prefix = settings.topic_prefix
-    wanted: tuple[Name, ...] = (*SOURCES, *known.TOPICS, "alert", "summary", "digest", "dead-letter")
+    wanted: tuple[Name, ...] = (*SOURCES, *known.TOPICS, "alert", "summary", "dead-letter")
     names: dict[Name, str] = {name: TOPICS[name].full_name(prefix) for name in wanted}
     counts = partition_counts(connection, list(names.values()), TOPICS_WAIT_S)
-    if len({counts[names[name]] for name in SOURCES}) > 1:
-        split = ", ".join(f"{names[name]} has {counts[names[name]]}" for name in SOURCES)
+    if len({counts[names[name]] for name in OF_WRITERS}) > 1:
+        split = ", ".join(f"{names[name]} has {counts[names[name]]}" for name in OF_WRITERS)
         raise NotReady(f"metrics, hardware and writers must be split alike, so that one worker has all that is said of a writer, but {split} partitions")
     ensure_changelogs(connection, {changelog_of(group_of(prefix), name): counts[names[name]] for name in SOURCES}, TOPICS_WAIT_S)
     topics: dict[Name, tuple[str, int]] = {name: (topic, counts[topic]) for name, topic in names.items()}
@@ -148,6 +151,7 @@ def _sources(settings: Settings, knowledge: known.Knowledge, topics: dict[Name, 
         Source("metric", *topics["metric"], Stage(metric, knowledge, now_ms, wait_s)),
         Source("hardware", *topics["hardware"], Stage(hardware, knowledge, now_ms, wait_s)),
         Source("writer", *topics["writer"], Stage(liveness, knowledge, now_ms, wait_s)),
+        Source("digest", *topics["digest"], Stage(FleetEngine(knowledge, policy, prefix), knowledge, now_ms, wait_s)),
     ]
 
 

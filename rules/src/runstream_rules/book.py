@@ -22,8 +22,6 @@ from runstream_rules.regions import NOWHERE, Bounds, Stack, stacked
 from runstream_rules.validate import check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from runstream_schemas.records import Rule, RuleKind
@@ -141,6 +139,7 @@ class RuleBook:
         self._matches = Matches()
         self._live: set[RuleKey] = set()
         self._kinds: Counter[RuleKind] = Counter()
+        self._of_runs: dict[tuple[str, str], tuple[Rule, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._live)
@@ -166,6 +165,8 @@ class RuleBook:
         # Made twice by one writer, it counts from the first time on.
         known.seqs[rule.writer] = min(known.seqs.get(rule.writer, rule.seq), rule.seq)
         active_ms = min(known.active_ms, rule.active_ms or rule.time_ms)
+        if new:
+            self._of_runs.clear()
         if new or active_ms < known.active_ms or not rule.run_id:
             self._drop_scopes(rule.run_id)
         elif self._scopes.get(rule.run_id, {}).pop(rule.writer, None) is not None:
@@ -195,6 +196,7 @@ class RuleBook:
         known = self._known[key[0]]
         self._live.discard(key)
         self._kinds[known.rule.kind] -= 1
+        self._of_runs.clear()
         self._by_run.get(known.rule.run_id, {}).pop(key[0], None)
         self._drop_scopes(known.rule.run_id)
         return RuleFailed(*key, reason)
@@ -209,9 +211,7 @@ class RuleBook:
 
     def watches_run(self, run_id: str, project: str) -> bool:
         """Whether a rule watches the run as a whole: its state, or its ranks against each other."""
-        if not any(self._kinds[kind] for kind in _OF_RUNS):
-            return False
-        return any(rule.kind in _OF_RUNS for rule in self.of_run(run_id, project))
+        return bool(self.of_run(run_id, project))
 
     def registered_by(self, writer: int) -> list[str]:
         """Ids of the rules that a writer registered."""
@@ -229,10 +229,18 @@ class RuleBook:
         """How many rules of this writer are known: the greatest ordinal that was seen, since a writer's rules come in order."""
         return self._ordinals.get(writer, 0)
 
-    def of_run(self, run_id: str, project: str) -> Iterable[Rule]:
-        """The rules that hold for a run, whatever they watch, by id."""
-        every = [*self._by_run.get("", {}).values(), *(self._by_run.get(run_id, {}).values() if run_id else ())]
-        return sorted((known.rule for known in every if known.rule.project in ("", project)), key=lambda rule: rule.rule_id)
+    def of_run(self, run_id: str, project: str) -> tuple[Rule, ...]:
+        """The rules that watch a run as a whole, by id: its state, or its ranks against each other."""
+        if not any(self._kinds[kind] for kind in _OF_RUNS):
+            return ()
+        found = self._of_runs.get((run_id, project))
+        if found is None:
+            if len(self._of_runs) >= _SCOPES_MAX:
+                self._of_runs.clear()
+            every = [*self._by_run.get("", {}).values(), *(self._by_run.get(run_id, {}).values() if run_id else ())]
+            chosen = (known.rule for known in every if known.rule.project in ("", project) and known.rule.kind in _OF_RUNS)
+            found = self._of_runs[run_id, project] = tuple(sorted(chosen, key=lambda rule: rule.rule_id))
+        return found
 
     def scope(self, run_id: str, project: str, rank: int, writer: int) -> Scope:
         """What applies to a writer."""
@@ -263,6 +271,7 @@ class RuleBook:
             key = (rule_id, known.rule.version)
             self._kinds[known.rule.kind] -= key in self._live
             self._live.discard(key)
+            self._of_runs.clear()
             self._by_run.get(known.rule.run_id, {}).pop(rule_id, None)
             if known.rule.run_id and not self._by_run.get(known.rule.run_id):
                 self._by_run.pop(known.rule.run_id, None)

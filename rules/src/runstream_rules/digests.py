@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from runstream_rules.book import RuleKey
     from runstream_rules.judge import Item
     from runstream_rules.series import Series
+    from runstream_rules.state import Head
     from runstream_schemas.records import Writer
 
 _ITEMS_MAX = 50_000  # An item takes some 30 bytes; a message holds 8 MiB.
@@ -27,9 +28,9 @@ class Digester:
         self._tracks: dict[tuple[RuleKey, Series], int] = {}
         self._items: list[tuple[int, int, int, float, int]] = []
 
-    def say(self, writer: int, rank: int, items: Iterable[Item]) -> None:
+    def say(self, writer: int, head: Head, items: Iterable[Item]) -> None:
         """Figures of a writer's blocks of steps."""
-        self._writers.setdefault(writer, (writer, rank, "", "", 0, 0, 0))
+        self._writers.setdefault(writer, (writer, head.rank, "", head.attempt, head.started, 0, 0))
         for key, series, block, figure, time_ms in items:
             track = self._tracks.setdefault((key, series), len(self._tracks))
             self._items.append((track, writer, block, figure, time_ms))
@@ -48,7 +49,7 @@ class Digester:
         for start in range(0, len(self._items) or 1, _ITEMS_MAX):
             items = self._items[start : start + _ITEMS_MAX]
             # States are said once; later parts point at the same writers.
-            said = writers if not start else [(writer, rank, "", "", 0, 0, 0) for writer, rank, *_ in writers]
+            said = writers if not start else [(writer, rank, "", attempt, started, 0, 0) for writer, rank, _, attempt, started, *_ in writers]
             out.append(
                 Digest(
                     run_id=self._run_id,
