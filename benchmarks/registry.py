@@ -32,7 +32,7 @@ BENCHMARKS = {
     one.name: one
     for one in (
         Benchmark("codec", "packing and unpacking a metric frame of 20 names and 50 rows, to and from numpy, over fastavro's time"),
-        Benchmark("log_call", "one call of run.log with 1, 20 and 1,000 floats over json.dumps of the same dict, and its tail beside an agent and a checkpoint"),
+        Benchmark("log_call", "one call of run.log with 1, 20 and 1,000 floats over json.dumps of the same dict, and its tail beside a checkpoint"),
         Benchmark("training_impact", "a numpy training loop of about 5 ms a step, with 20 metrics logged each step against without"),
         Benchmark("deliver", "journal to acknowledged by Kafka through one agent: points a second, memory, a rank's share of a core"),
         Benchmark("exit", "how long finish takes with everything shipped, and with Kafka away"),

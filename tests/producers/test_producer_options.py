@@ -10,7 +10,9 @@ from runstream_schemas.settings import Settings, load
 
 def test_settings_become_options() -> None:
     """Units are librdkafka's, nothing gives up on a record by itself, and what the user passes through comes last."""
-    options = producer_options(load({"kafka": "b:1", "linger_ms": 7, "register_timeout": 2.5, "kafka_options": {"linger.ms": "9", "client.id": "mine"}}), "agent")
+    options = producer_options(
+        load({"kafka": "b:1", "linger_ms": 7, "register_timeout": 2.5, "kafka_options": {"linger.ms": "9", "client.id": "mine"}}), "agent"
+    )
     assert (options["bootstrap.servers"], options["linger.ms"], options["client.id"]) == ("b:1", "9", "mine")
     assert (options["socket.timeout.ms"], options["request.timeout.ms"], options["message.timeout.ms"]) == (2500, 1250, 0)
     assert producer_options(load({"linger_ms": 7}), "agent")["linger.ms"] == 7

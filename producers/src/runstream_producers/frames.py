@@ -130,7 +130,9 @@ class Cutter:
             return None
         one = self._identity
         frozen = tuple(group.freeze() for group in groups.values())
-        frame = rec.MetricFrame(one.run_id, one.writer, one.started_ms, one.attempt, one.rank, one.node, one.project, first, self._next_seq, self._rules, frozen)
+        frame = rec.MetricFrame(
+            one.run_id, one.writer, one.started_ms, one.attempt, one.rank, one.node, one.project, first, self._next_seq, self._rules, frozen
+        )
         keyed = Keyed(self._topic, writer_key(one.writer), frame)
         return Cut(keyed, tuple(others), self._next_seq, count, points, self._rules - rules_before, tuple(unreadable))
 
