@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -122,8 +122,9 @@ def test_points_come_out_in_the_order_of_the_sort_key() -> None:
         for subject in ("", "model/a/1")
     ]
     data = mapped(*frames).data
-    keys = list(zip(*(data[name] for name in ("name", "context", "subject", "rank", "step", "writer", "seq")), strict=True))
-    assert keys == sorted(keys, key=lambda key: tuple(map(str, key[:3])) + tuple(key[3:]))  # pyright: ignore[reportArgumentType, reportCallIssue]  # texts, then integers
+    columns: list[list[Any]] = [list(data[name]) for name in ("name", "context", "subject", "rank", "step", "writer", "seq")]
+    keys: list[tuple[Any, ...]] = list(zip(*columns, strict=True))
+    assert keys == sorted(keys, key=lambda key: tuple(map(str, key[:3])) + tuple(key[3:]))  # texts, then integers
 
 
 @pytest.mark.stack
