@@ -345,3 +345,23 @@ def test_init_does_not_wait(place: Place) -> None:
     assert best_s(lambda: runstream.init("p", config={"lr": 0.1})) < 0.05
     first.finish(20)
     assert os.environ["RUNSTREAM_KAFKA"] == place.kafka
+
+
+GRACEFUL = """
+sys.setswitchinterval(0.5)  # The thread that watches for a stuck main thread comes to look only once the handler is gone again.
+import signal
+ours = signal.signal(signal.SIGTERM, lambda *_: None)
+os.kill(os.getpid(), signal.SIGTERM)
+signal.signal(signal.SIGTERM, ours)
+until = time.monotonic() + 2.5
+while time.monotonic() < until:
+    sum(range(1000))
+run.log({"after": 1.0})
+"""
+
+
+def test_a_signal_that_a_handler_of_the_user_took_for_a_moment_ends_nothing(offline: Offline) -> None:
+    """A handler that stands for a part of a program, takes a SIGTERM and goes, leaves the process running, though ours stands there again when the signal is looked at."""
+    done = run_script(offline, BEGIN + GRACEFUL)
+    assert done.returncode == 0, done.stderr
+    assert ends(offline) == [("finished", "")]

@@ -54,6 +54,7 @@ class _Stuck:
 
     write_end = -1
     read_end = -1
+    answers = 0  # How often the main thread has shown that it runs Python.
     handled: set[int] = set()  # noqa: RUF012 - no events: a handler that interrupts another one would wait for its lock for ever
 
 
@@ -297,6 +298,13 @@ def _handler(below: Callable[[int, FrameType | None], Any] | int | signal.Handle
     return handle
 
 
+@ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+def _answer(_: int | None) -> int:
+    """Called by the interpreter in the main thread, between two bytecodes and behind the handlers of signals that have come."""
+    _Stuck.answers += 1
+    return 0
+
+
 def _watch_for_stuck() -> None:
     """Has every signal written to a pipe as it comes, and a thread that reads it; not where somebody has such a pipe already."""
     if _Stuck.write_end >= 0:
@@ -328,9 +336,13 @@ def _read_signals(read_end: int) -> None:
 
 
 def _unhandled(number: int) -> bool:
-    """Whether the main thread has not begun its handler for so long that it must hang."""
+    """Whether the main thread has not begun its handler for so long that it must hang. If it runs Python it does not, whosever handler it ran: one of the user's may have stood
+    there at the time, and be gone by now.
+    """
     until = clock.monotonic() + STUCK_S
-    while number not in _Stuck.handled:
+    answers = _Stuck.answers
+    ctypes.pythonapi.Py_AddPendingCall(_answer, None)
+    while number not in _Stuck.handled and _Stuck.answers == answers:
         if clock.monotonic() > until:
             return True
         clock.sleep(0.05)
