@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     Columns = NDArray[np.int64]
     Names = tuple[str, ...]
 
-PATTERN_CHARACTERS_MAX = 1000
 _LISTS_MAX = 4096
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     Doubles = NDArray[np.float64]
     Ints = NDArray[np.intp]
 
-POINTS_MAX = 1000
-
 
 class Moments(NamedTuple):
     """Mean and standard deviation of windows, the deviation divided by the count."""

@@ -1,13 +1,12 @@
 """The kinds of rules there are, by the name that rules carry."""
 
 from runstream_rules.kinds.aggregate import Aggregate
-from runstream_rules.kinds.base import BlockKind, Kind, Seen, SeriesKind
+from runstream_rules.kinds.base import BlockKind, Seen, SeriesKind
 from runstream_rules.kinds.change import Change
 from runstream_rules.kinds.divergence import Divergence
 from runstream_rules.kinds.non_finite import NonFinite
 from runstream_rules.kinds.plateau import Plateau
 from runstream_rules.kinds.ranks import Desync, Disagreement, Straggler
-from runstream_rules.kinds.run_state import RunState
 from runstream_rules.kinds.stale import Stale
 from runstream_rules.kinds.threshold import Threshold
 from runstream_rules.kinds.throughput import Throughput
@@ -25,6 +24,5 @@ SERIES_KINDS: dict[str, SeriesKind] = {
     "stale": Stale(),
 }
 BLOCK_KINDS: dict[str, BlockKind] = {"straggler": Straggler(), "desync": Desync(), "disagreement": Disagreement()}
-KINDS: dict[str, Kind] = {**SERIES_KINDS, "run_state": RunState(), **BLOCK_KINDS}
 
-__all__ = ["BLOCK_KINDS", "KINDS", "SERIES_KINDS", "BlockKind", "Kind", "Seen", "SeriesKind"]
+__all__ = ["BLOCK_KINDS", "SERIES_KINDS", "BlockKind", "Seen", "SeriesKind"]

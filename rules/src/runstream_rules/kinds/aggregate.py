@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runstream_rules import buckets, windows
-from runstream_rules.errors import RuleRefused
-from runstream_rules.kinds.base import Seen, require_one_of, require_points
-from runstream_rules.kinds.threshold import check_relation, relation_bounds
+from runstream_rules.kinds.base import Seen
+from runstream_rules.kinds.threshold import relation_bounds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,27 +19,14 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-AGGREGATES = ("min", "max", "mean", "median", "last")
 _UFUNCS: dict[str, np.ufunc] = {"min": np.minimum, "max": np.maximum, "mean": np.add}
 
 
 class Aggregate:
     """A window of points or of seconds, never both."""
 
-    fields = frozenset({"operator", "threshold", "clear", "aggregate", "window", "window_s"})
     finite = True
     plain = False
-
-    def check(self, rule: Rule) -> None:
-        """Raises RuleRefused for a relation that does not fit, an aggregate that is none, and a window that is missing, double or out of range."""
-        check_relation(rule)
-        require_one_of(rule, "aggregate", AGGREGATES)
-        if bool(rule.window) == bool(rule.window_s):
-            raise RuleRefused("window", "given in points, or window_s in seconds, and not both", (rule.window, rule.window_s))
-        if rule.window:
-            require_points(rule, "window", 0, most=windows.POINTS_MAX)
-        elif not 0.0 < rule.window_s < math.inf:
-            raise RuleRefused("window_s", "a number of seconds above 0", rule.window_s)
 
     def bounds(self, rule: Rule) -> Bounds:
         """By the relation."""

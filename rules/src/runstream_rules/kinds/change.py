@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runstream_rules import windows
-from runstream_rules.kinds.base import Seen, require_clear, require_one_of, require_points, require_threshold
+from runstream_rules.kinds.base import Seen
 from runstream_rules.regions import Bounds, beyond
 
 if TYPE_CHECKING:
@@ -18,25 +18,14 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-DIRECTIONS = ("up", "down", "either", "")
 _WINDOW, _BASELINE = 10, 50
 
 
 class Change:
     """By default the last 10 points against the 50 before, relative to their mean, either way."""
 
-    fields = frozenset({"threshold", "clear", "window", "baseline", "measure", "direction"})
     finite = True
     plain = False
-
-    def check(self, rule: Rule) -> None:
-        """Raises RuleRefused for a threshold that is not above 0, and for windows and words that do not fit."""
-        require_threshold(rule, least=0.0)
-        require_clear(rule)
-        require_points(rule, "window", _WINDOW, most=windows.POINTS_MAX)
-        require_points(rule, "baseline", _BASELINE, most=windows.POINTS_MAX)
-        require_one_of(rule, "measure", ("relative", "absolute", ""))
-        require_one_of(rule, "direction", DIRECTIONS)
 
     def bounds(self, rule: Rule) -> Bounds:
         """More than the threshold in the direction."""

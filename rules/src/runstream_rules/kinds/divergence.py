@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runstream_rules.kinds.base import Seen, require_one_of, require_points
+from runstream_rules.kinds.base import Seen
 from runstream_rules.regions import Bounds, Region
 
 if TYPE_CHECKING:
@@ -18,21 +18,14 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-_POINTS_MAX = 1_000_000_000
 _LAST, _RUN, _BEFORE = range(3)
 
 
 class Divergence:
     """`window` is needed; rising is worse unless the goal is max. State: the last value, how many points were worse in a row, and the value before the first of these."""
 
-    fields = frozenset({"window", "goal"})
     finite = True
     plain = False
-
-    def check(self, rule: Rule) -> None:
-        """Raises RuleRefused for a goal that is none, and a window of no points."""
-        require_one_of(rule, "goal", ("min", "max", ""))
-        require_points(rule, "window", 0, most=_POINTS_MAX)
 
     def bounds(self, rule: Rule) -> Bounds:
         """So many points in a row, and one that is not worse."""

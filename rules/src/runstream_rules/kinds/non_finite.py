@@ -21,14 +21,10 @@ _GREATEST = float(np.finfo(np.float64).max)
 
 
 class NonFinite:
-    """This kind has no fields of its own; a threshold or operator on it is a mistake that is said."""
+    """This kind has no fields of its own."""
 
-    fields = frozenset[str]()
     finite = False
     plain = True
-
-    def check(self, rule: Rule) -> None:
-        """Has nothing to check."""
 
     def bounds(self, rule: Rule) -> Bounds:  # noqa: ARG002  # the protocol's signature
         """Whatever is not a finite number."""

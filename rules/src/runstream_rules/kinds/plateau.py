@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runstream_rules.errors import RuleRefused
-from runstream_rules.kinds.base import Seen, require_one_of, require_points
+from runstream_rules.kinds.base import Seen
 from runstream_rules.regions import Bounds, Region
 
 if TYPE_CHECKING:
@@ -22,22 +21,12 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-_POINTS_MAX = 1_000_000_000
-
 
 class Plateau:
     """`goal` and `window` are needed; `threshold` is the least improvement, 0 unless given. State: the best value, and points since."""
 
-    fields = frozenset({"threshold", "window", "goal"})
     finite = True
     plain = False
-
-    def check(self, rule: Rule) -> None:
-        """Raises RuleRefused for a goal that is none, a window of no points, and a threshold below 0."""
-        require_one_of(rule, "goal", ("min", "max"))
-        require_points(rule, "window", 0, most=_POINTS_MAX)
-        if rule.threshold is not None and not 0.0 <= rule.threshold < math.inf:
-            raise RuleRefused("threshold", "0 or more for a plateau rule, or left out", rule.threshold)
 
     def bounds(self, rule: Rule) -> Bounds:
         """So many points without improvement, and an improvement."""

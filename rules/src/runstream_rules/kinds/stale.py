@@ -5,12 +5,10 @@ Rows can only resolve these; they fire at heartbeats, which `pulse` judges. Stat
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runstream_rules.errors import RuleRefused
 from runstream_rules.kinds.base import Seen
 from runstream_rules.regions import EVERYWHERE, NOWHERE, Bounds
 
@@ -26,14 +24,8 @@ if TYPE_CHECKING:
 class Stale:
     """`window_s` is needed."""
 
-    fields = frozenset({"window_s"})
     finite = False
     plain = False
-
-    def check(self, rule: Rule) -> None:
-        """Raises RuleRefused for a time that is not above 0."""
-        if not 0.0 < rule.window_s < math.inf:
-            raise RuleRefused("window_s", "a number of seconds above 0 for a stale rule", rule.window_s)
 
     def bounds(self, rule: Rule) -> Bounds:  # noqa: ARG002  # the protocol's signature
         """Any row resolves."""

@@ -5,13 +5,11 @@ NaN stands in none of them, not even `!=`: it neither fires nor resolves, and th
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runstream_rules.errors import RuleRefused
-from runstream_rules.kinds.base import Seen, require_one_of, require_threshold
+from runstream_rules.kinds.base import Seen
 from runstream_rules.regions import Bounds, complement, relation
 
 if TYPE_CHECKING:
@@ -21,22 +19,6 @@ if TYPE_CHECKING:
     from runstream_schemas.records import Rule
 
     Doubles = NDArray[np.float64]
-
-OPERATORS = ("<", "<=", ">", ">=", "==", "!=")
-
-
-def check_relation(rule: Rule) -> None:
-    """Raises RuleRefused for an operator that is not one of the six, a threshold that is no finite number, or a `clear` on the wrong side of it."""
-    require_one_of(rule, "operator", OPERATORS)
-    require_threshold(rule)
-    assert rule.threshold is not None, "the threshold was checked"
-    if rule.clear is None:
-        return
-    if rule.operator in ("==", "!="):
-        raise RuleRefused("clear", f"left out with the operator {rule.operator}", rule.clear)
-    below = rule.operator in (">", ">=")
-    if not math.isfinite(rule.clear) or (rule.clear > rule.threshold if below else rule.clear < rule.threshold):
-        raise RuleRefused("clear", f"a number not {'above' if below else 'below'} the threshold, {rule.threshold:g}", rule.clear)
 
 
 def relation_bounds(rule: Rule) -> Bounds:
@@ -48,13 +30,8 @@ def relation_bounds(rule: Rule) -> Bounds:
 class Threshold:
     """`operator`, `threshold` and `clear` are this kind's fields."""
 
-    fields = frozenset({"operator", "threshold", "clear"})
     finite = False
     plain = True
-
-    def check(self, rule: Rule) -> None:
-        """Raises RuleRefused when the relation does not fit."""
-        check_relation(rule)
 
     def bounds(self, rule: Rule) -> Bounds:
         """By the relation."""

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runstream_rules import windows
-from runstream_rules.errors import RuleRefused
-from runstream_rules.kinds.base import Seen, require_clear, require_points, require_threshold
+from runstream_rules.kinds.base import Seen
 from runstream_rules.regions import Bounds, beyond
 
 if TYPE_CHECKING:
@@ -25,18 +23,8 @@ _WINDOW, _BASELINE = 20, 200
 class Throughput:
     """By default the last 20 rows against the 200 before. State: steps and times of as many rows as both windows span."""
 
-    fields = frozenset({"threshold", "clear", "window", "baseline"})
     finite = False
     plain = False
-
-    def check(self, rule: Rule) -> None:
-        """Raises RuleRefused for a drop that is not between 0 and 1, and for windows out of range."""
-        require_threshold(rule, least=0.0)
-        if rule.threshold is not None and rule.threshold >= 1.0:
-            raise RuleRefused("threshold", "below 1 for a throughput rule: 0.3 is a third less", rule.threshold)
-        require_clear(rule)
-        require_points(rule, "window", _WINDOW, most=windows.POINTS_MAX)
-        require_points(rule, "baseline", _BASELINE, most=windows.POINTS_MAX)
 
     def bounds(self, rule: Rule) -> Bounds:
         """Less by more than the threshold."""

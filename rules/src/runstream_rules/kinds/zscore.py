@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runstream_rules import windows
-from runstream_rules.kinds.base import Seen, require_clear, require_one_of, require_points, require_threshold
-from runstream_rules.kinds.change import DIRECTIONS
+from runstream_rules.kinds.base import Seen
 from runstream_rules.regions import Bounds, beyond
 
 if TYPE_CHECKING:
@@ -25,16 +24,8 @@ _WINDOW = 30
 class ZScore:
     """By default against the 30 points before, either way."""
 
-    fields = frozenset({"threshold", "clear", "window", "direction"})
     finite = True
     plain = False
-
-    def check(self, rule: Rule) -> None:
-        """Raises RuleRefused for a threshold that is not above 0, a window of less than 2 points, and a direction that is none."""
-        require_threshold(rule, least=0.0)
-        require_clear(rule)
-        require_points(rule, "window", _WINDOW, least=2, most=windows.POINTS_MAX)
-        require_one_of(rule, "direction", DIRECTIONS)
 
     def bounds(self, rule: Rule) -> Bounds:
         """More than the threshold in the direction."""
