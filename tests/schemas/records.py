@@ -27,6 +27,7 @@ KINDS: dict[str, type[records.Record]] = {
         records.Schema,
         records.Alert,
         records.Digest,
+        records.Delivery,
         records.SummaryFrame,
         records.DeadLetter,
     )

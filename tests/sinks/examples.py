@@ -173,6 +173,29 @@ def summary(run_id: str, **changes: object) -> rec.SummaryFrame:
         "non_finites": (1, 1),
         "sums": (10.0, 0.0),
         "means": (2.5, float("nan")),
+def delivery(run_id: str, **changes: object) -> rec.Delivery:
+    """An alert that a channel took at the second try."""
+    fields: dict[str, object] = {
+        "alert_id": "alert-1",
+        "version": 0,
+        "channel": "ops",
+        "way": "webhook",
+        "outcome": "delivered",
+        "reason": "",
+        "message_id": "m-1",
+        "alerts": 1,
+        "tries": 2,
+        "run_id": run_id,
+        "rule_id": "rule-1",
+        "severity": "critical",
+        "state": "firing",
+        "time_ms": STARTED_MS,
+        "taken_ms": STARTED_MS + 300,
+        "done_ms": STARTED_MS + 900,
+    }
+    return rec.Delivery(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
+
+
         "m2s": (5.0, 0.0),
         "mins": (1.0, float("nan")),
         "min_steps": (1, 0),

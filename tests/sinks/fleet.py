@@ -195,6 +195,12 @@ def _hot(server: Server, began_ms: int) -> None:
     ]
     insert(server, "alerts_log", *rows, *rows)
 
+    def told(alert_id: str, done_ms: int, **changes: object) -> rec.Delivery:
+        return examples.delivery(HOT, alert_id=alert_id, time_ms=began_ms, taken_ms=began_ms + 250, done_ms=began_ms + done_ms, **changes)
+
+    refused: dict[str, object] = {"channel": "pager", "way": "pagerduty", "outcome": "failed", "reason": "it answered 403", "tries": 1}
+    insert(server, "deliveries_log", told("a", 700), told("b", 900), told("b", 900), told("a", 600, **refused))
+
 
 def _live(server: Server, began_ms: int) -> None:
     """Runs: 150 of 200 steps, slowly at first, then one in 4 seconds."""

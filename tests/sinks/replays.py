@@ -28,7 +28,22 @@ if TYPE_CHECKING:
     from runstream_schemas.records import MetricFrame
     from tests.sinks.workers import Pipe, Sent
 
-VIEWS = ("metrics", "hardware", "runs", "writers", "events", "params", "params_history", "rules", "silences", "alerts", "summaries", "dead_letters", "account")
+VIEWS = (
+    "metrics",
+    "hardware",
+    "runs",
+    "writers",
+    "events",
+    "params",
+    "params_history",
+    "rules",
+    "silences",
+    "alerts",
+    "deliveries",
+    "summaries",
+    "dead_letters",
+    "account",
+)
 QUIET = Caller(lambda: False, lambda _: None)
 
 
@@ -89,6 +104,8 @@ def ends(pipe: Pipe) -> dict[str, int]:
         found: dict[str, int] = {}
         for place, (_, high) in reader.limits(reader.places(names)).items():
             found[place.topic] = found.get(place.topic, 0) + high
+        ("delivery", run, examples.delivery(run_id)),
+        ("delivery", run, examples.delivery(run_id, done_ms=examples.STARTED_MS + 999)),
         return found
     finally:
         reader.close()

@@ -99,6 +99,7 @@ VIEWS = (
     "silences",
     "dead_letters",
     "account",
+    "deliveries",
     "retention",
     "rollups",
     "rollup_stale",
@@ -133,6 +134,7 @@ def fill(server: Server, runs: Sequence[str]) -> None:
 
 
 def test_rows_through_distributed_tables_read_as_on_one_node(cluster_url: str, server: Server) -> None:
+        insert(server, "deliveries_log", examples.delivery(run_id), examples.delivery(run_id, done_ms=examples.STARTED_MS + 900_000))
     """The same records, some repeated, through the same code: every view of the cluster shows what it shows on one node."""
     runs = [str(uuid.UUID(int=number << 64 | number)) for number in range(1, 9)]
     clustered = clusters.migrate(cluster_url, Cluster("one", "front"))

@@ -30,6 +30,7 @@ ONE_OF_EACH: list[tuple[Name, rec.Record]] = [
     ("rules_log", examples.rule("rule-1")),
     ("alerts_log", examples.alert(RUN)),
     ("summary_series", examples.summary(RUN)),
+    ("deliveries_log", examples.delivery(RUN)),
     ("dead_letters_log", examples.dead_letter()),
 ]
 

@@ -82,6 +82,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     "How long did checkpoints take?": [("baseline", 2, 2.5), ("wide", 1, 1.25)],
     "Which rules fired, how often, and for how long?": [("diverged", "critical", 2, 1, 10.0), ("lost", "warning", 1, 1, None)],
     "How fast were alerts?": [("critical", 2, 200, 200), ("warning", 1, 3000, 3000)],
+    "Who was told of alerts, and who could not be?": [("ops", "delivered", "", 2, 800), ("pager", "failed", "it answered 403", 1, 600)],
     "Does the account balance, and what was dropped?": [("baseline", "rank", 1, 200, 200, {"journal_full": 5}, True)],
     "What could not be stored, and why?": [("rs.metric", "not Avro", 3, LETTERS), ("rs.event", "no such schema", 1, LETTERS)],
 }

@@ -101,6 +101,7 @@ def test_every_table_view_and_column_says_what_it_is(server: Server) -> None:
     ],
 )
 def test_a_question_about_one_run_reads_that_run_alone(server: Server, view: str, tables: set[str]) -> None:
+        ("deliveries", {"deliveries_log"}),
     """The condition reaches the primary key of every table under the view: no answer about one run gets slower as others are recorded."""
     run_id = new_run()
     records: dict[Name, rec.Record] = {
@@ -116,6 +117,7 @@ def test_a_question_about_one_run_reads_that_run_alone(server: Server, view: str
     for table, record in records.items():
         insert(server, table, record)
     plan = "\n".join(line for (line,) in server.query(f"EXPLAIN indexes = 1 SELECT * FROM {view} WHERE run_id = {{run_id:UUID}}", {"run_id": new_run()}))
+        "deliveries_log": examples.delivery(run_id),
     read = {part.partition(")")[0].partition(".")[2]: part for part in plan.split("ReadFromMergeTree (")[1:]}
     assert set(read) - {"retention_log"} == tables
     for table in tables:
@@ -293,6 +295,18 @@ def test_a_summary_is_replaced_by_what_has_seen_more(server: Server) -> None:
     run_id = new_run()
     insert(server, "summary_series", examples.summary(run_id, next_seq=200, counts=(7, 2)))
     insert(server, "summary_series", examples.summary(run_id))
+def test_a_delivery_is_one_row_and_holds_over_a_failure(server: Server) -> None:
+    """Of several outcomes on one channel a delivery holds, else the first; each channel has a row of its own."""
+    run_id = new_run()
+    at = examples.STARTED_MS
+    failed: dict[str, object] = {"outcome": "failed", "reason": "it answered 503"}
+    insert(server, "deliveries_log", examples.delivery(run_id, **failed), examples.delivery(run_id, channel="pager", **failed))
+    insert(server, "deliveries_log", examples.delivery(run_id, done_ms=at + 5000), examples.delivery(run_id, channel="pager", done_ms=at + 7000, **failed))
+    insert(server, "deliveries_log", examples.delivery(run_id, done_ms=at + 9000))
+    rows = server.query("SELECT channel, outcome, reason, latency_ms FROM deliveries WHERE run_id = {run_id:UUID} ORDER BY channel", {"run_id": run_id})
+    assert rows == [("ops", "delivered", "", 5000), ("pager", "failed", "it answered 503", 900)]
+
+
     rows = server.query("SELECT name, context, count, non_finite, mean, stddev, min, max, last_step FROM summaries ORDER BY name DESC")
     assert rows[0] == ("loss", "training", 7, 1, 2.5, pytest.approx((5 / 6) ** 0.5), 1.0, 4.0, 4)
     assert rows[1][:4] == ("accuracy", "validation", 2, 1)

@@ -58,6 +58,7 @@ def test_every_kind_of_record_arrives_and_the_end_is_clean(pipe: Pipe) -> None:
         ("rule", b"rule-1", examples.rule("rule-1")),
         ("summary", b"s", examples.summary(run_id)),
         ("alert", b"alert-1", examples.alert(run_id)),
+        ("delivery", b"alert-1", examples.delivery(run_id)),
         ("dead-letter", b"d", examples.dead_letter()),
     )
     expected = {
@@ -70,6 +71,7 @@ def test_every_kind_of_record_arrives_and_the_end_is_clean(pipe: Pipe) -> None:
         "rules": 1,
         "summaries": 2,
         "alerts": 1,
+        "deliveries": 1,
         "dead_letters": 1,
         "account": 1,
     }

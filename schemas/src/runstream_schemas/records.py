@@ -44,6 +44,8 @@ AlertState = Literal["firing", "resolved"]
 # Versions of a writer's last state, told by whoever shipped all of its journal, are at least this; those of heartbeats, and of what is guessed from their absence, are below.
 FINAL_VERSION = 1 << 62
 
+# late and silenced alerts page nobody; unrouted ones name no channel that there is.
+DeliveryOutcome = Literal["delivered", "failed", "late", "silenced", "unrouted"]
 
 def _no_text() -> Mapping[str, str]:
     return {}
@@ -301,6 +303,28 @@ class Digest:
 class SummaryFrame:
     """Per series of one writer, in parallel sequences: what its rows below `next_seq` come to; see the schema's field docs."""
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one transition of an alert on one channel; `channel` is empty where nobody was to be notified. It carries neither addresses nor secrets."""
+
+    alert_id: str
+    version: int
+    channel: str
+    way: str
+    outcome: DeliveryOutcome
+    reason: str
+    message_id: str
+    alerts: int
+    tries: int
+    run_id: str
+    rule_id: str
+    severity: Severity
+    state: AlertState
+    time_ms: int
+    taken_ms: int
+    done_ms: int
+
+
     run_id: str
     writer: int
     block: int
@@ -346,4 +370,4 @@ class DeadLetter:
     set_aside_ms: int = 0
 
 
-Record = Run | Writer | MetricFrame | Event | Param | Rule | Silence | Schema | Alert | Digest | SummaryFrame | DeadLetter
+Record = Run | Writer | MetricFrame | Event | Param | Rule | Silence | Schema | Alert | Delivery | Digest | SummaryFrame | DeadLetter

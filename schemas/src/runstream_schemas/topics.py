@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Name = Literal["run", "writer", "metric", "hardware", "event", "param", "rule", "silence", "schema", "digest", "summary", "alert", "dead-letter"]
+Name = Literal["run", "writer", "metric", "hardware", "event", "param", "rule", "silence", "schema", "digest", "summary", "alert", "delivery", "dead-letter"]
 DAY_MS = 86_400_000
 FOREVER_MS = -1
 
@@ -141,6 +141,17 @@ TOPICS: dict[Name, Topic] = {
             "summaries of each writer's series",
         ),
         Topic("alert", "Alert", "alert_id", 4, FOREVER_MS, False, ("processors",), ("sinks", "notifier"), "alerts firing and resolved"),
+        Topic(
+            "delivery",
+            "Delivery",
+            "alert_id",
+            4,
+            FOREVER_MS,
+            False,
+            ("notifier",),
+            ("notifier", "sinks"),
+            "what became of each alert on each channel of the notifier",
+        ),
         Topic(
             "dead-letter",
             "DeadLetter",

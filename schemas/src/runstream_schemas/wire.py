@@ -42,6 +42,7 @@ _TYPES: dict[str, type[records.Record]] = {
         records.Schema,
         records.Alert,
         records.Digest,
+        records.Delivery,
         records.SummaryFrame,
         records.DeadLetter,
     )

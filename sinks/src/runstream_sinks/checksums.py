@@ -32,6 +32,7 @@ _MOMENTS: dict[Name, str] = {
     "params_log": "time",
     "alerts_log": "decided",
     "dead_letters_log": "set_aside",
+    "deliveries_log": "done",
 }
 
 SHAPES = """

@@ -28,6 +28,7 @@ RETAINED = {
     "params": ("params_log", "received"),
     "alerts": ("alerts_log", "received"),
     "dead_letters": ("dead_letters_log", "received"),
+    "deliveries": ("deliveries_log", "received"),
 }
 DAYS_MAX = 36_500
 _DAYS_OF = {"d": 1, "w": 7, "y": 365}

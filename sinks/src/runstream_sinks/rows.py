@@ -263,6 +263,28 @@ def summary_rows(record: records.SummaryFrame) -> Iterable[Row]:
         whole("steps", number)
     yield from zip(
         repeat(uuid_bytes("run_id", record.run_id)),
+def delivery_rows(record: records.Delivery) -> Iterable[Row]:
+    """What became of one transition on one channel."""
+    yield (
+        record.alert_id,
+        count("version", record.version),
+        record.channel,
+        record.way,
+        record.outcome,
+        record.reason,
+        record.message_id,
+        count32("alerts", record.alerts),
+        count32("tries", record.tries),
+        uuid_bytes("run_id", record.run_id),
+        record.rule_id,
+        record.severity,
+        record.state,
+        time_ms(record.time_ms),
+        time_ms(record.taken_ms),
+        time_ms(record.done_ms),
+    )
+
+
         record.names,
         record.contexts,
         record.subjects,
@@ -335,6 +357,7 @@ class PlainRows:
     def table(self) -> arrow.Table:
         """The rows as an Arrow table."""
         by_column = zip(*self._rows, strict=True) if self._rows else repeat((), len(self._columns))
+    "deliveries_log": (records.Delivery, delivery_rows),
         return arrow.table({name: arrow.column(kind, values) for (name, kind), values in zip(self._columns.items(), by_column, strict=True)})
 
 

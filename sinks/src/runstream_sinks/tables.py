@@ -20,6 +20,7 @@ Name = Literal[
     "silences_log",
     "alerts_log",
     "summary_series",
+    "deliveries_log",
     "dead_letters_log",
 ]
 
@@ -249,6 +250,27 @@ TABLES: dict[Name, Table] = {
                 "max_step": "i64",
                 "first": "f64",
                 "first_step": "i64",
+        Table(
+            "deliveries_log",
+            {
+                "alert_id": "text",
+                "version": "u64",
+                "channel": "word",
+                "way": "word",
+                "outcome": "word",
+                "reason": "text",
+                "message_id": "text",
+                "alerts": "u32",
+                "tries": "u32",
+                "run_id": "uuid",
+                "rule_id": "text",
+                "severity": "word",
+                "state": "word",
+                "time": "ms",
+                "taken": "ms",
+                "done": "ms",
+            },
+        ),
                 "last": "f64",
                 "last_step": "i64",
                 "first_time": "ms",
@@ -288,3 +310,4 @@ TABLE_OF: dict[topics.Name, Name] = {
     "alert": "alerts_log",
     "dead-letter": "dead_letters_log",
 }
+    "delivery": "deliveries_log",

@@ -8,7 +8,7 @@ runstream migrate --retain metrics=90d --retain hardware=off
 runstream migrate --analyst ada --password-file F  a user who may read, within limits, and change nothing
 
 Rows are kept for ever unless told otherwise. Points and summaries are retired by the start of the process that logged them, so choose longer than your longest
-process runs; events, params, alerts and dead letters by the time at which they were stored. The account knows what was retired.
+process runs; events, params, alerts, deliveries and dead letters by the time at which they were stored. The account knows what was retired.
 The password comes from the first line of a file (- is standard input) or from RUNSTREAM_ANALYST_PASSWORD, and is never printed.
 
 The exit code is 0 when the database is as it was asked to be, 1 when it could not be, 2 for wrong arguments.
