@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 
-from runstream_sinks.lag import ENDS_S_MAX, Lag, Lags
-from runstream_sinks.ledger import Mark, Place
+from runstream_schemas.lag import ENDS_S_MAX, Lag, Lags
+
+
+class Place(NamedTuple):
+    """A partition."""
+
+    topic: str
+    partition: int
+
 
 A, B = Place("t.metric", 0), Place("t.metric", 1)
 
 
-def stored(lags: Lags, place: Place, offset: int, now: float, *, written: float | None = None) -> None:
+def stored(lags: Lags[Place], place: Place, offset: int, now: float, *, written: float | None = None) -> None:
     """Everything before an offset is stored."""
-    lags.stored({place: Mark(offset, None)}, {} if written is None else {place: written}, now)
+    lags.stored({place: offset}, {} if written is None else {place: written}, now)
 
 
 def test_a_partition_that_is_caught_up_has_no_lag() -> None:
     """However long ago its last record came."""
-    lags = Lags(0.0)
+    lags = Lags[Place](0.0)
     lags.assigned([A], 0.0)
     stored(lags, A, 5, 1.0, written=0.5)
     lags.ends({A: 5}, {}, 2.0)
@@ -26,7 +35,7 @@ def test_a_partition_that_is_caught_up_has_no_lag() -> None:
 
 def test_what_waits_is_counted_and_as_old_as_it_can_be() -> None:
     """A backlog is as old as the record that was stored last; after a quiet hour a new record is no hour old."""
-    lags = Lags(0.0)
+    lags = Lags[Place](0.0)
     lags.assigned([A, B], 0.0)
     lags.ends({A: 100, B: 100}, {}, 0.0)
     stored(lags, A, 40, 1000.0, written=-500.0)
@@ -41,7 +50,7 @@ def test_what_waits_is_counted_and_as_old_as_it_can_be() -> None:
 
 def test_partitions_of_which_nothing_is_known_are_left_out() -> None:
     """The group's own offsets count until something is stored; a partition that went away is forgotten."""
-    lags = Lags(0.0)
+    lags = Lags[Place](0.0)
     lags.assigned([A, B], 0.0)
     assert lags.lags(1.0) == {}
     lags.ends({A: 9, B: 9, Place("t.metric", 7): 1}, {A: 4}, 1.0)
@@ -53,7 +62,7 @@ def test_partitions_of_which_nothing_is_known_are_left_out() -> None:
 
 def test_offsets_that_stand_still_while_records_wait_are_trouble() -> None:
     """Not while nothing waits, not while they move, and no longer once they move again."""
-    lags = Lags(0.0)
+    lags = Lags[Place](0.0)
     assert "not in its group yet" in lags.trouble(1.0, 60.0)
     lags.assigned([A, B], 0.0)
     stored(lags, A, 5, 1.0)
@@ -73,7 +82,7 @@ def test_offsets_that_stand_still_while_records_wait_are_trouble() -> None:
 
 def test_a_worker_without_partitions_is_well() -> None:
     """There may be more workers than partitions."""
-    lags = Lags(0.0)
+    lags = Lags[Place](0.0)
     lags.assigned([], 1.0)
     assert lags.trouble(1e6, 60.0) == ""
     lags.assigned([A], 1e6)
@@ -83,7 +92,7 @@ def test_a_worker_without_partitions_is_well() -> None:
 @pytest.mark.parametrize(("silent_s", "is_trouble"), [(ENDS_S_MAX - 1, False), (ENDS_S_MAX + 1, True)])
 def test_kafka_that_does_not_say_where_partitions_end_is_trouble(silent_s: float, is_trouble: bool) -> None:  # a table of cases
     """Nobody knows then whether records wait."""
-    lags = Lags(0.0)
+    lags = Lags[Place](0.0)
     lags.assigned([A], 0.0)
     lags.ends({A: 0}, {A: 0}, 10.0)
     assert bool(lags.trouble(10.0 + silent_s, 60.0)) == is_trouble

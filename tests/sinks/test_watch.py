@@ -14,9 +14,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runstream_local.ports import HOST, choose_port
+from runstream_schemas.endpoint import Endpoint
+from runstream_schemas.lag import Lag
 from runstream_schemas.settings import SettingsError
-from runstream_sinks.endpoint import Endpoint
-from runstream_sinks.lag import Lag
 from runstream_sinks.ledger import Place
 from runstream_sinks.log import log, logger, to_stderr
 from runstream_sinks.metrics import Metrics, Reading
@@ -71,7 +71,7 @@ def test_figures_are_counted_and_the_last_reading_is_shown() -> None:
 def test_the_page_answers_and_health_follows_the_trouble() -> None:
     """200 and ok while all is well, 503 and a sentence otherwise; a page that is not there is told."""
     port, trouble = choose_port(), ""
-    endpoint = Endpoint(HOST, port, page=lambda: b"figures 1\n", trouble=lambda: trouble)
+    endpoint = Endpoint(HOST, port, page=lambda: b"figures 1\n", kind="text/plain", trouble=lambda: trouble)
     try:
         assert get(f"http://{HOST}:{port}/metrics?x=1") == (200, "figures 1\n")
         assert get(f"http://{HOST}:{port}/healthz") == (200, "ok\n")
@@ -79,7 +79,7 @@ def test_the_page_answers_and_health_follows_the_trouble() -> None:
         assert get(f"http://{HOST}:{port}/healthz") == (503, "offsets stand still\n")
         assert get(f"http://{HOST}:{port}/")[0] == 404
         with pytest.raises(SettingsError, match=r"metrics_port.*must name a port that is free"):
-            Endpoint(HOST, port, page=lambda: b"", trouble=lambda: "")
+            Endpoint(HOST, port, page=lambda: b"", kind="text/plain", trouble=lambda: "")
     finally:
         endpoint.close()
 

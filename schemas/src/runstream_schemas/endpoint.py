@@ -1,4 +1,7 @@
-"""The HTTP page of a worker: `/metrics` for Prometheus and `/healthz` for whoever restarts or alerts. It reads what others leave for it and never waits for the worker."""
+"""The HTTP page of a worker: `/metrics` for Prometheus and `/healthz` for whoever restarts or alerts. It reads what others leave for it and never waits for the worker.
+
+It stands here, beside the settings that it is served by, because sinks and processors serve it alike; what is on the page is theirs.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, cast
-
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from runstream_schemas.settings import SettingsError
 
@@ -23,6 +24,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     page: Callable[[], bytes]
+    kind: str
     trouble: Callable[[], str]
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -31,7 +33,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = _IDLE_TIMEOUT_S
-    server_version = "runstream-sinks"
+    server_version = "runstream"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
         """Keeps quiet: a scrape comes every few seconds."""
@@ -41,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = cast("_Server", self.server)
         match self.path.partition("?")[0]:
             case "/metrics":
-                self._answer(HTTPStatus.OK, server.page(), CONTENT_TYPE_LATEST)
+                self._answer(HTTPStatus.OK, server.page(), server.kind)
             case "/healthz":
                 trouble = server.trouble()
                 self._answer(HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK, f"{trouble or 'ok'}\n".encode(), _TEXT)
@@ -64,8 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
 class Endpoint:
     """Serves from its own thread until it is closed."""
 
-    def __init__(self, host: str, port: int, *, page: Callable[[], bytes], trouble: Callable[[], str]) -> None:
-        """`page` gives the figures; `trouble` a sentence, or nothing while all is well.
+    def __init__(self, host: str, port: int, *, page: Callable[[], bytes], kind: str, trouble: Callable[[], str]) -> None:
+        """`page` gives the figures, of the content type `kind`; `trouble` a sentence, or nothing while all is well.
 
         Raises:
             SettingsError: the port cannot be had.
@@ -77,6 +79,7 @@ class Endpoint:
                 f"setting 'metrics_port' (RUNSTREAM_METRICS_PORT) must name a port that is free at {host}, but {port} is not: {error}"
             ) from error
         self._server.page = page
+        self._server.kind = kind
         self._server.trouble = trouble
         threading.Thread(target=self._server.serve_forever, args=(_STOP_LOOK_S,), name="metrics", daemon=True).start()
 

@@ -2,21 +2,32 @@
 
 What waits in a partition lies between the offset before which everything is stored and the partition's end, which somebody asks Kafka for now and then. How old the
 oldest of it is nobody knows before it is read: it came after the last moment at which nothing waited, and after the record that was read last when something was stored
-last, give or take what was in flight then.
+last, give or take what was in flight then. Sinks and processors judge themselves by it alike.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from runstream_sinks.ledger import Mark, Place
-
 # The ends of partitions are asked for every few seconds.
 ENDS_S_MAX = 60.0
+
+
+class _Place(Protocol):
+    """A partition, in whatever type a worker has for it."""
+
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def partition(self) -> int: ...
+
+
+P = TypeVar("P", bound=_Place)
 
 
 class Lag(NamedTuple):
@@ -38,15 +49,15 @@ class _Partition:
     end: int | None = None
 
 
-class Lags:
+class Lags(Generic[P]):
     """The lags of the partitions that a worker owns."""
 
     def __init__(self, now: float) -> None:
-        self._partitions: dict[Place, _Partition] = {}
+        self._partitions: dict[P, _Partition] = {}
         self._ends_at = now
         self._was_assigned = False
 
-    def assigned(self, places: Iterable[Place], now: float) -> None:
+    def assigned(self, places: Iterable[P], now: float) -> None:
         """The worker has these partitions from now on."""
         self._was_assigned = True
         if not self._partitions:
@@ -54,26 +65,26 @@ class Lags:
         for place in places:
             self._partitions[place] = _Partition(now, now)
 
-    def revoked(self, places: Iterable[Place]) -> None:
+    def revoked(self, places: Iterable[P]) -> None:
         """They are another's now."""
         for place in places:
             self._partitions.pop(place, None)
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[P]:
         """The partitions that the worker has."""
         return list(self._partitions)
 
-    def stored(self, marks: Mapping[Place, Mark], newest: Mapping[Place, float], now: float) -> None:
+    def stored(self, offsets: Mapping[P, int], newest: Mapping[P, float], now: float) -> None:
         """Everything before these offsets is stored; `newest` is when the record of each partition was written that was read last."""
-        for place, mark in marks.items():
+        for place, offset in offsets.items():
             one = self._partitions.get(place)
-            if one is not None and one.position != mark.offset:
-                one.position, one.moved = mark.offset, now
+            if one is not None and one.position != offset:
+                one.position, one.moved = offset, now
                 one.newest = newest.get(place, one.newest)
                 self._look(one, now)
 
-    def ends(self, ends: Mapping[Place, int], positions: Mapping[Place, int], now: float) -> None:
+    def ends(self, ends: Mapping[P, int], positions: Mapping[P, int], now: float) -> None:
         """Kafka said at this time where partitions end; `positions` are the group's offsets, which count where nothing was stored yet."""
         self._ends_at = now
         for place, end in ends.items():
@@ -88,9 +99,9 @@ class Lags:
         if one.end is not None and one.position is not None and one.position >= one.end:
             one.since = one.moved = now
 
-    def lags(self, now: float) -> dict[Place, Lag]:
+    def lags(self, now: float) -> dict[P, Lag]:
         """The lag of each partition whose end and position are known."""
-        out: dict[Place, Lag] = {}
+        out: dict[P, Lag] = {}
         for place, one in self._partitions.items():
             if one.end is None or one.position is None:
                 continue

@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from runstream_sinks.endpoint import Endpoint
+from runstream_schemas.endpoint import Endpoint
+from runstream_schemas.lag import Lags
 from runstream_sinks.kafka_ends import Ends
-from runstream_sinks.lag import Lags
 from runstream_sinks.log import log
-from runstream_sinks.metrics import Metrics, Reading
+from runstream_sinks.metrics import KIND, Metrics, Reading
 from runstream_sinks.telling import Telling
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Watch:
         self._pipeline = pipeline
         self._metrics = Metrics()
         self._telling = Telling(pipeline)
-        self._lags = Lags(now)
+        self._lags: Lags[Place] = Lags(now)
         self._still_s_max = settings.stall_after
         self._newest: dict[Place, float] = {}
         self._committed_at: float | None = None
@@ -46,7 +46,7 @@ class Watch:
         self._endpoint: Endpoint | None = None
         if settings.metrics_port is not None:
             self._ends = Ends(settings)
-            self._endpoint = Endpoint(settings.metrics_host, settings.metrics_port, page=self._metrics.page, trouble=self.trouble)
+            self._endpoint = Endpoint(settings.metrics_host, settings.metrics_port, page=self._metrics.page, kind=KIND, trouble=self.trouble)
 
     def trouble(self) -> str:
         """Why this worker is not healthy, in one sentence; empty when it is."""
@@ -104,7 +104,7 @@ class Watch:
         """Offsets are handed to Kafka: everything before them is stored."""
         self._committed_at = time.monotonic()
         self._metrics.commits.labels("sent").inc()
-        self._lags.stored(marks, self._newest, self._committed_at)
+        self._lags.stored({place: mark.offset for place, mark in marks.items()}, self._newest, self._committed_at)
 
     def not_committed(self) -> None:
         """Kafka refused offsets."""
