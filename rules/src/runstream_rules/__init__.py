@@ -2,7 +2,7 @@
 
 from runstream_rules.book import RuleBook, RuleKey, must_wait
 from runstream_rules.core import Gap, Outcome, Policy, decide
-from runstream_rules.errors import DigestRefused, FileRefused, RuleFailed, RuleRefused, RulesError, StateUnreadable
+from runstream_rules.errors import DigestRefused, FileRefused, Problem, RuleFailed, RuleRefused, RulesError, StateUnreadable
 from runstream_rules.judge import Item
 from runstream_rules.patterns import pattern
 from runstream_rules.pulse import pulse
@@ -20,6 +20,7 @@ __all__ = [
     "Item",
     "Outcome",
     "Policy",
+    "Problem",
     "RuleBook",
     "RuleFailed",
     "RuleKey",

@@ -54,7 +54,7 @@ class Outcome:
     """What `decide` found. `touched` are the blocks whose summaries changed, `changed` those whose entries must be written.
 
     `items` are for the second stage. `failed` are rules that broke, with what they raised: to be switched off. `rows_repeated` were below the mark, `frames_refused` belonged to another run
-    than the writer's, `series_refused` found no room, `unfollowed` are series by rule that found no room in its windows; these depend on how the rows were grouped and are for metrics only.
+    than the writer's, `series_refused` found no room, `rules_evaluated` were applied to the rows of a piece each, `unfollowed` are series by rule that found no room in its windows; these depend on how the rows were grouped and are for metrics only.
     """
 
     state: WriterState
@@ -67,6 +67,7 @@ class Outcome:
     rows_repeated: int
     frames_refused: int
     series_refused: int
+    rules_evaluated: int
     unfollowed: Mapping[RuleKey, int]
 
 
@@ -162,6 +163,7 @@ class _Work:
             self.rows_repeated,
             self.frames_refused,
             self.series_refused,
+            judge.evaluated,
             judge.unfollowed,
         )
 

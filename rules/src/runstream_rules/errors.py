@@ -3,12 +3,17 @@
 RulesError
 ├── RuleRefused      a rule's field does not fit; the rule is left out, everything else goes on
 ├── RuleFailed       a rule failed while it was applied; it is switched off, everything else goes on
-├── FileRefused      a rule file cannot be read as rules; the message names file, line and field
+├── FileRefused      rule files cannot be read as rules; the message names file, line, rule and field of every mistake
 ├── DigestRefused    a digest's lists do not fit each other
 └── StateUnreadable  bytes that should be a state are not, or are of a version that this release does not read
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class RulesError(Exception):
@@ -34,14 +39,27 @@ class RuleFailed(RulesError):
         self.version = version
 
 
-class FileRefused(RulesError):
-    """A rule file with a mistake: `line` counts from 1, and the message says what was expected, what came and where."""
+class Problem(NamedTuple):
+    """A mistake in a rule file: where, in which rule and field (empty where it is the file's own), and what was expected and came."""
 
-    def __init__(self, source: str, line: int, problem: str) -> None:
-        super().__init__(f"{source}:{line}: {problem}")
-        self.source = source
-        self.line = line
-        self.problem = problem
+    source: str
+    line: int
+    rule: str
+    field: str
+    what: str
+
+    def __str__(self) -> str:
+        """The mistake as one line, which an editor can jump to."""
+        whose = f"{self.rule}: " if self.rule else ""
+        return f"{self.source}:{self.line}: {whose}{f'{self.field} ' if self.field else ''}{self.what}"
+
+
+class FileRefused(RulesError):
+    """Rule files with mistakes: all of them, in the order in which they stand; the message is a line for each."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(one) for one in self.problems))
 
 
 class DigestRefused(RulesError):

@@ -93,6 +93,7 @@ class Judge:
         self.items: list[Item] = []
         self.failed: dict[RuleKey, Exception] = {}
         self.unfollowed: dict[RuleKey, int] = {}
+        self.evaluated = 0
 
     def alerts(self) -> tuple[Alert, ...]:
         """All that was found, by the seqs of the rows."""
@@ -102,6 +103,7 @@ class Judge:
     def take(self, plan: Plan, piece: Piece, rows: Rows, kept: OpenRules) -> None:
         """Applies the rules of a plan to the rows of a piece."""
         whole = int(rows.seqs[0]) >= plan.from_seq and int(rows.times.min()) >= plan.from_ms
+        self.evaluated += len(plan.plain) + len(plan.keeping) + len(plan.blocks)
         if plan.plain:
             self._take_plain(plan, piece, rows, kept, whole=whole)
         for pick in plan.keeping:
