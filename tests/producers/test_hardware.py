@@ -90,9 +90,13 @@ class FakeNvml:
     NVMLError = NvmlError
     NVML_TEMPERATURE_GPU = 0
     NVML_CLOCK_SM = 1
+    NVML_VOLATILE_ECC = 0
+    NVML_MEMORY_ERROR_TYPE_CORRECTED = 0
+    NVML_MEMORY_ERROR_TYPE_UNCORRECTED = 1
 
     def __init__(self, devices: int) -> None:
         self._devices = devices
+        self.slowed = 0x04
         self._failing: set[tuple[str, int | None]] = set()
         self.calls: list[tuple[str, int | None]] = []
 
@@ -115,6 +119,8 @@ class FakeNvml:
             "nvmlDeviceGetTemperature": 60,
             "nvmlDeviceGetPowerUsage": 150_000,
             "nvmlDeviceGetClockInfo": 1400,
+            "nvmlDeviceGetTotalEccErrors": 2,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": self.slowed,
         }
 
         def call(device: int | None = None, *_: object) -> Any:
@@ -130,13 +136,24 @@ class _Fields:
 
 
 def test_all_of_a_gpu_is_read() -> None:
-    """Two devices have seven readings each, in the units that are documented."""
+    """Two devices have eleven readings each, in the units that are documented."""
     readings = Gpus(FakeNvml(devices=2)).read()
-    assert len(readings) == 14
+    assert len(readings) == 22
     assert readings['gpu.utilization{device="1"}'] == 50.0
     assert readings['gpu.power_w{device="0"}'] == 150.0
     assert readings['gpu.memory.used_bytes{device="0"}'] == 1000.0
+    assert readings['gpu.memory.used_percent{device="0"}'] == 50.0
+    assert readings['gpu.ecc.uncorrected{device="1"}'] == 2.0
     assert all(type(value) is float for value in readings.values())
+
+
+def test_heat_throttles_and_the_power_limit_does_not() -> None:
+    """A GPU at its power limit is usual; one that is slowed by heat, or by its power supply, is throttled."""
+    nvml = FakeNvml(devices=1)
+    assert Gpus(nvml).read()['gpu.throttled{device="0"}'] == 0.0
+    for reason in (0x08, 0x20, 0x40, 0x80):
+        nvml.slowed = 0x04 | reason
+        assert Gpus(nvml).read()['gpu.throttled{device="0"}'] == 1.0
 
 
 def test_each_call_that_fails_is_a_gap_in_its_readings_alone() -> None:
@@ -155,8 +172,10 @@ def test_each_call_that_fails_is_a_gap_in_its_readings_alone() -> None:
         label = f'{{device="{device}"}}'
         assert lost["nvmlDeviceGetHandleByIndex", device] == {name for name in full if name.endswith(label)}
         assert lost["nvmlDeviceGetUtilizationRates", device] == {"gpu.utilization" + label, "gpu.memory.utilization" + label}
-        assert lost["nvmlDeviceGetMemoryInfo", device] == {"gpu.memory.used_bytes" + label, "gpu.memory.total_bytes" + label}
+        assert lost["nvmlDeviceGetMemoryInfo", device] == {f"gpu.memory.{name}{label}" for name in ("used_bytes", "total_bytes", "used_percent")}
         assert lost["nvmlDeviceGetTemperature", device] == {"gpu.temperature_c" + label}
         assert lost["nvmlDeviceGetPowerUsage", device] == {"gpu.power_w" + label}
         assert lost["nvmlDeviceGetClockInfo", device] == {"gpu.sm_clock_mhz" + label}
-    assert len(lost) == 14
+        assert lost["nvmlDeviceGetTotalEccErrors", device] == {"gpu.ecc.corrected" + label, "gpu.ecc.uncorrected" + label}
+        assert lost["nvmlDeviceGetCurrentClocksThrottleReasons", device] == {"gpu.throttled" + label}
+    assert len(lost) == 18

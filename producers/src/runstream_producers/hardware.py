@@ -8,6 +8,9 @@ A device or process that does not answer is a gap in its readings, not a zero. U
     *_bytes_per_s        bytes a second
     gpu.temperature_c    degrees Celsius
     gpu.power_w          watts
+    gpu.memory.used_percent   percent of its memory (gpu.memory.utilization is how busy its memory's bus is)
+    gpu.ecc.*            errors of memory since the driver was loaded: corrected, uncorrected
+    gpu.throttled        1 while heat or failing power slow the clocks down, else 0; the power limit, which is usual under load, does not count
     *_mhz                megahertz
     cpu.load_1m          processes
     process.threads      threads
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
 Readings = dict[str, float]
+
+_SLOWED = 0x08 | 0x20 | 0x40 | 0x80  # NVML's reasons: slowed by the hardware, by software for heat, by the hardware for heat, by the power supply.
 
 # What psutil raises where a machine or container hides what it was asked for.
 _NO_READING = (psutil.Error, OSError, RuntimeError, ValueError)
@@ -149,7 +154,7 @@ class Gpus:
                     self._handles[index] = nvml.nvmlDeviceGetHandleByIndex(index)
 
     def read(self) -> Readings:
-        """Utilisation, memory, temperature, power and clocks of each device."""
+        """Utilisation, memory, temperature, power, clocks and errors of each device."""
         nvml = self._nvml
         out: Readings = {}
         if nvml is None:
@@ -169,13 +174,19 @@ class Gpus:
 
         def memory() -> tuple[float, ...]:
             info = nvml.nvmlDeviceGetMemoryInfo(handle)
-            return info.used, info.total
+            return info.used, info.total, 100.0 * info.used / info.total
+
+        def errors(kind: int) -> tuple[float, ...]:
+            return (nvml.nvmlDeviceGetTotalEccErrors(handle, kind, nvml.NVML_VOLATILE_ECC),)
 
         yield ("gpu.utilization", "gpu.memory.utilization"), utilization
-        yield ("gpu.memory.used_bytes", "gpu.memory.total_bytes"), memory
+        yield ("gpu.memory.used_bytes", "gpu.memory.total_bytes", "gpu.memory.used_percent"), memory
         yield ("gpu.temperature_c",), lambda: (nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),)
         yield ("gpu.power_w",), lambda: (nvml.nvmlDeviceGetPowerUsage(handle) / 1000.0,)
         yield ("gpu.sm_clock_mhz",), lambda: (nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),)
+        yield ("gpu.ecc.corrected",), lambda: errors(nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED)
+        yield ("gpu.ecc.uncorrected",), lambda: errors(nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED)
+        yield ("gpu.throttled",), lambda: (float(bool(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & _SLOWED)),)
 
 
 class Sampler:
