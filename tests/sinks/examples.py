@@ -95,6 +95,24 @@ def param(run_id: str, key: str, kind: rec.ParamKind, value: str, **changes: obj
     return rec.Param(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
 
 
+def value(run_id: str, **changes: object) -> rec.Value:
+    """A tensor of a metric."""
+    fields: dict[str, object] = {
+        "run_id": run_id,
+        "writer": 7,
+        "seq": 6,
+        "time_ms": STARTED_MS,
+        "name": "attention",
+        "role": "metric",
+        "kind": "tensor",
+        "step": 12,
+        "dtype": "<f4",
+        "shape": (1, 2),
+        "data": np.array([1.0, 0.5], dtype="<f4").tobytes(),
+    }
+    return rec.Value(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
+
+
 def rule(rule_id: str, **changes: object) -> rec.Rule:
     """A version of a rule."""
     fields: dict[str, object] = {
@@ -155,24 +173,6 @@ def alert(run_id: str, **changes: object) -> rec.Alert:
     return rec.Alert(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
 
 
-def summary(run_id: str, **changes: object) -> rec.SummaryFrame:
-    """A summary of two series."""
-    fields: dict[str, object] = {
-        "run_id": run_id,
-        "writer": 7,
-        "block": 0,
-        "next_seq": 100,
-        "rank": 0,
-        "attempt": "attempt-1",
-        "started": STARTED_MS,
-        "time_ms": STARTED_MS + 990,
-        "names": ("loss", "accuracy"),
-        "contexts": ("training", "validation"),
-        "subjects": ("", ""),
-        "counts": (5, 1),
-        "non_finites": (1, 1),
-        "sums": (10.0, 0.0),
-        "means": (2.5, float("nan")),
 def delivery(run_id: str, **changes: object) -> rec.Delivery:
     """An alert that a channel took at the second try."""
     fields: dict[str, object] = {
@@ -196,6 +196,24 @@ def delivery(run_id: str, **changes: object) -> rec.Delivery:
     return rec.Delivery(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
 
 
+def summary(run_id: str, **changes: object) -> rec.SummaryFrame:
+    """A summary of two series."""
+    fields: dict[str, object] = {
+        "run_id": run_id,
+        "writer": 7,
+        "block": 0,
+        "next_seq": 100,
+        "rank": 0,
+        "attempt": "attempt-1",
+        "started": STARTED_MS,
+        "time_ms": STARTED_MS + 990,
+        "names": ("loss", "accuracy"),
+        "contexts": ("training", "validation"),
+        "subjects": ("", ""),
+        "counts": (5, 1),
+        "non_finites": (1, 1),
+        "sums": (10.0, 0.0),
+        "means": (2.5, float("nan")),
         "m2s": (5.0, 0.0),
         "mins": (1.0, float("nan")),
         "min_steps": (1, 0),

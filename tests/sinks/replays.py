@@ -36,6 +36,10 @@ VIEWS = (
     "events",
     "params",
     "params_history",
+    "param_conflicts",
+    "metric_values",
+    "run_summary",
+    "metric_definitions",
     "rules",
     "silences",
     "alerts",
@@ -77,12 +81,16 @@ def send_everything(pipe: Pipe, run_id: str) -> list[Sent]:
         ("event", run, examples.event(run_id, seq=5, step=None)),
         ("param", run, examples.param(run_id, "lr", "float", "0.1")),
         ("param", run, examples.param(run_id, "name", "string", '"x"', seq=6)),
+        ("value", run, examples.value(run_id)),
+        ("value", run, examples.value(run_id, seq=7, role="summary", kind="int", value="3", dtype="", shape=(), data=None)),
         ("rule", run, examples.rule(run_id, run_id=run_id)),
         ("silence", run, examples.silence(run_id, run_id=run_id)),
         ("summary", run, examples.summary(run_id)),
         ("alert", run, examples.alert(run_id)),
         ("alert", run, examples.alert(run_id, decided_ms=examples.STARTED_MS + 999)),
         ("alert", run, examples.alert(run_id, version=1, state="resolved")),
+        ("delivery", run, examples.delivery(run_id)),
+        ("delivery", run, examples.delivery(run_id, done_ms=examples.STARTED_MS + 999)),
         ("dead-letter", run, examples.dead_letter(sha256=run_id.replace("-", "") * 2)),
     ]
     pipe.send(*sent)
@@ -104,8 +112,6 @@ def ends(pipe: Pipe) -> dict[str, int]:
         found: dict[str, int] = {}
         for place, (_, high) in reader.limits(reader.places(names)).items():
             found[place.topic] = found.get(place.topic, 0) + high
-        ("delivery", run, examples.delivery(run_id)),
-        ("delivery", run, examples.delivery(run_id, done_ms=examples.STARTED_MS + 999)),
         return found
     finally:
         reader.close()

@@ -93,13 +93,17 @@ VIEWS = (
     "events",
     "params",
     "params_history",
+    "param_conflicts",
+    "metric_values",
+    "run_summary",
+    "metric_definitions",
     "summaries",
     "alerts",
+    "deliveries",
     "rules",
     "silences",
     "dead_letters",
     "account",
-    "deliveries",
     "retention",
     "rollups",
     "rollup_stale",
@@ -124,8 +128,13 @@ def fill(server: Server, runs: Sequence[str]) -> None:
             examples.param(run_id, "lr", "float", "0.1", seq=1),
             examples.param(run_id, "lr", "float", "0.2", seq=2, time_ms=examples.STARTED_MS + 1),
         )
+        insert(server, "params_log", examples.param(run_id, "lr", "float", "0.1", seq=1, rank=1))
+        insert(server, "values_log", examples.value(run_id), examples.value(run_id))
+        insert(server, "values_log", examples.value(run_id, seq=7, name="best", role="summary", kind="float", value="0.5", dtype="", shape=(), data=None))
+        insert(server, "values_log", examples.value(run_id, seq=8, name="ms", role="unit", kind="list", value='["lag"]', dtype="", shape=(), data=None))
         insert(server, "summary_series", examples.summary(run_id, writer=number))
         insert(server, "alerts_log", examples.alert(run_id), examples.alert(run_id, decided_ms=examples.STARTED_MS + 900_000))
+        insert(server, "deliveries_log", examples.delivery(run_id), examples.delivery(run_id, done_ms=examples.STARTED_MS + 900_000))
         insert(server, "rules_log", examples.rule(f"rule-{number}"), examples.rule(f"rule-{number}", version=2))
         insert(server, "silences_log", examples.silence(f"silence-{number}"))
         insert(server, "dead_letters_log", examples.dead_letter(offset=number))
@@ -134,7 +143,6 @@ def fill(server: Server, runs: Sequence[str]) -> None:
 
 
 def test_rows_through_distributed_tables_read_as_on_one_node(cluster_url: str, server: Server) -> None:
-        insert(server, "deliveries_log", examples.delivery(run_id), examples.delivery(run_id, done_ms=examples.STARTED_MS + 900_000))
     """The same records, some repeated, through the same code: every view of the cluster shows what it shows on one node."""
     runs = [str(uuid.UUID(int=number << 64 | number)) for number in range(1, 9)]
     clustered = clusters.migrate(cluster_url, Cluster("one", "front"))

@@ -27,10 +27,11 @@ ONE_OF_EACH: list[tuple[Name, rec.Record]] = [
     ("writer_states", examples.writer(RUN, points_dropped={"journal_full": 3})),
     ("events_log", examples.event(RUN)),
     ("params_log", examples.param(RUN, "lr", "float", "0.1")),
+    ("values_log", examples.value(RUN)),
     ("rules_log", examples.rule("rule-1")),
     ("alerts_log", examples.alert(RUN)),
-    ("summary_series", examples.summary(RUN)),
     ("deliveries_log", examples.delivery(RUN)),
+    ("summary_series", examples.summary(RUN)),
     ("dead_letters_log", examples.dead_letter()),
 ]
 

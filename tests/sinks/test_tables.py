@@ -95,13 +95,17 @@ def test_every_table_view_and_column_says_what_it_is(server: Server) -> None:
         ("account", {"writer_states", "metric_points", "hardware_points"}),
         ("params", {"params_log"}),
         ("params_history", {"params_log"}),
+        ("param_conflicts", {"params_log"}),
+        ("metric_values", {"values_log"}),
+        ("run_summary", {"values_log"}),
+        ("metric_definitions", {"values_log"}),
         ("events", {"events_log"}),
         ("alerts", {"alerts_log"}),
+        ("deliveries", {"deliveries_log"}),
         ("summaries", {"summary_series"}),
     ],
 )
 def test_a_question_about_one_run_reads_that_run_alone(server: Server, view: str, tables: set[str]) -> None:
-        ("deliveries", {"deliveries_log"}),
     """The condition reaches the primary key of every table under the view: no answer about one run gets slower as others are recorded."""
     run_id = new_run()
     records: dict[Name, rec.Record] = {
@@ -111,13 +115,14 @@ def test_a_question_about_one_run_reads_that_run_alone(server: Server, view: str
         "run_changes": examples.run(run_id),
         "params_log": examples.param(run_id, "lr", "float", "1.0"),
         "events_log": examples.event(run_id),
+        "values_log": examples.value(run_id),
         "alerts_log": examples.alert(run_id),
+        "deliveries_log": examples.delivery(run_id),
         "summary_series": examples.summary(run_id),
     }
     for table, record in records.items():
         insert(server, table, record)
     plan = "\n".join(line for (line,) in server.query(f"EXPLAIN indexes = 1 SELECT * FROM {view} WHERE run_id = {{run_id:UUID}}", {"run_id": new_run()}))
-        "deliveries_log": examples.delivery(run_id),
     read = {part.partition(")")[0].partition(".")[2]: part for part in plan.split("ReadFromMergeTree (")[1:]}
     assert set(read) - {"retention_log"} == tables
     for table in tables:
@@ -290,11 +295,6 @@ def test_an_alert_is_one_row_with_both_transitions(server: Server) -> None:
     ]
 
 
-def test_a_summary_is_replaced_by_what_has_seen_more(server: Server) -> None:
-    """The greatest next_seq holds, whatever came last."""
-    run_id = new_run()
-    insert(server, "summary_series", examples.summary(run_id, next_seq=200, counts=(7, 2)))
-    insert(server, "summary_series", examples.summary(run_id))
 def test_a_delivery_is_one_row_and_holds_over_a_failure(server: Server) -> None:
     """Of several outcomes on one channel a delivery holds, else the first; each channel has a row of its own."""
     run_id = new_run()
@@ -307,6 +307,11 @@ def test_a_delivery_is_one_row_and_holds_over_a_failure(server: Server) -> None:
     assert rows == [("ops", "delivered", "", 5000), ("pager", "failed", "it answered 503", 900)]
 
 
+def test_a_summary_is_replaced_by_what_has_seen_more(server: Server) -> None:
+    """The greatest next_seq holds, whatever came last."""
+    run_id = new_run()
+    insert(server, "summary_series", examples.summary(run_id, next_seq=200, counts=(7, 2)))
+    insert(server, "summary_series", examples.summary(run_id))
     rows = server.query("SELECT name, context, count, non_finite, mean, stddev, min, max, last_step FROM summaries ORDER BY name DESC")
     assert rows[0] == ("loss", "training", 7, 1, 2.5, pytest.approx((5 / 6) ** 0.5), 1.0, 4.0, 4)
     assert rows[1][:4] == ("accuracy", "validation", 2, 1)

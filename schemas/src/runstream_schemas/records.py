@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from numpy import float64, int64
     from numpy.typing import NDArray
 
-WriterKind = Literal["rank", "hardware"]
+# A client logs events and belongs to no run.
+WriterKind = Literal["rank", "hardware", "client"]
 State = Literal["running", "finished", "failed", "killed", "preempted", "crashed"]
 ParamKind = Literal["null", "bool", "int", "float", "string", "list"]
+ValueKind = Literal["null", "bool", "int", "float", "string", "list", "bytes", "tensor"]
+# A metric's value that is no number, a summary value that the user set, or what somebody says of metrics.
+ValueRole = Literal["metric", "summary", "step_metric", "goal", "unit", "source"]
 RuleKind = Literal[
     "threshold",
     "aggregate",
@@ -32,6 +36,8 @@ RuleKind = Literal[
     "desync",
     "disagreement",
 ]
+# An alert that training code raised by itself is no rule's.
+AlertKind = RuleKind | Literal["code"]
 Operator = Literal["<", "<=", ">", ">=", "==", "!=", ""]
 Aggregate = Literal["min", "max", "mean", "median", "last", ""]
 Measure = Literal["relative", "absolute", "value", "interval", ""]
@@ -39,13 +45,13 @@ Direction = Literal["up", "down", "either", ""]
 Goal = Literal["min", "max", ""]
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["firing", "resolved"]
+# late and silenced alerts page nobody; unrouted ones name no channel that there is.
+DeliveryOutcome = Literal["delivered", "failed", "late", "silenced", "unrouted"]
 
 
 # Versions of a writer's last state, told by whoever shipped all of its journal, are at least this; those of heartbeats, and of what is guessed from their absence, are below.
 FINAL_VERSION = 1 << 62
 
-# late and silenced alerts page nobody; unrouted ones name no channel that there is.
-DeliveryOutcome = Literal["delivered", "failed", "late", "silenced", "unrouted"]
 
 def _no_text() -> Mapping[str, str]:
     return {}
@@ -171,6 +177,30 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
+class Value:
+    """A typed value that is no point of a numeric series. `value` is JSON text; `data` has the bytes, or the elements of a tensor of `dtype` and `shape` in C order.
+
+    Where the role is said of metrics, `name` is what is said (such as the unit `s`) and `value` the list of their names.
+    """
+
+    run_id: str
+    writer: int
+    seq: int
+    time_ms: int
+    name: str
+    role: ValueRole
+    kind: ValueKind
+    value: str = ""
+    rank: int = 0
+    context: str = ""
+    subject: str = ""
+    step: int | None = None
+    dtype: str = ""
+    shape: Sequence[int] = ()
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One version of an alert rule. Empty selectors and `rank=None` select everything; `metric` may be a pattern with * and ?. docs/rules.md says what the rest means."""
 
@@ -249,7 +279,7 @@ class Alert:
     rule_id: str
     rule_version: int
     rule_name: str
-    kind: RuleKind
+    kind: AlertKind
     severity: Severity
     run_id: str
     writer: int
@@ -272,6 +302,28 @@ class Alert:
     baseline: float | None = None
     opened_ms: int = 0
     silence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one transition of an alert on one channel; `channel` is empty where nobody was to be notified. It carries neither addresses nor secrets."""
+
+    alert_id: str
+    version: int
+    channel: str
+    way: str
+    outcome: DeliveryOutcome
+    reason: str
+    message_id: str
+    alerts: int
+    tries: int
+    run_id: str
+    rule_id: str
+    severity: Severity
+    state: AlertState
+    time_ms: int
+    taken_ms: int
+    done_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,28 +354,6 @@ class Digest:
 @dataclass(frozen=True, slots=True)
 class SummaryFrame:
     """Per series of one writer, in parallel sequences: what its rows below `next_seq` come to; see the schema's field docs."""
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of one transition of an alert on one channel; `channel` is empty where nobody was to be notified. It carries neither addresses nor secrets."""
-
-    alert_id: str
-    version: int
-    channel: str
-    way: str
-    outcome: DeliveryOutcome
-    reason: str
-    message_id: str
-    alerts: int
-    tries: int
-    run_id: str
-    rule_id: str
-    severity: Severity
-    state: AlertState
-    time_ms: int
-    taken_ms: int
-    done_ms: int
-
 
     run_id: str
     writer: int
@@ -370,4 +400,4 @@ class DeadLetter:
     set_aside_ms: int = 0
 
 
-Record = Run | Writer | MetricFrame | Event | Param | Rule | Silence | Schema | Alert | Delivery | Digest | SummaryFrame | DeadLetter
+Record = Run | Writer | MetricFrame | Event | Param | Value | Rule | Silence | Schema | Alert | Delivery | Digest | SummaryFrame | DeadLetter

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Name = Literal["run", "writer", "metric", "hardware", "event", "param", "rule", "silence", "schema", "digest", "summary", "alert", "delivery", "dead-letter"]
+Name = Literal["run", "writer", "metric", "hardware", "event", "param", "value", "rule", "silence", "schema", "digest", "summary", "alert", "delivery", "dead-letter"]
 DAY_MS = 86_400_000
 FOREVER_MS = -1
 
@@ -86,6 +86,17 @@ TOPICS: dict[Name, Topic] = {
         Topic("event", "Event", "subject or run_id", 4, FOREVER_MS, False, _SHIPPER, ("sinks",), "things that happened"),
         Topic("param", "Param", "run_id", 4, FOREVER_MS, False, _SHIPPER, ("sinks",), "parameters with their history"),
         Topic(
+            "value",
+            "Value",
+            "run_id",
+            4,
+            FOREVER_MS,
+            False,
+            _SHIPPER,
+            ("sinks",),
+            "texts, bytes and tensors of metrics, summary values that users set, and what they say of metrics",
+        ),
+        Topic(
             "rule",
             "Rule",
             "rule_id",
@@ -140,7 +151,7 @@ TOPICS: dict[Name, Topic] = {
             ("sinks",),
             "summaries of each writer's series",
         ),
-        Topic("alert", "Alert", "alert_id", 4, FOREVER_MS, False, ("processors",), ("sinks", "notifier"), "alerts firing and resolved"),
+        Topic("alert", "Alert", "alert_id", 4, FOREVER_MS, False, ("processors", *_SHIPPER), ("sinks", "notifier"), "alerts firing and resolved"),
         Topic(
             "delivery",
             "Delivery",

@@ -30,9 +30,10 @@ _MOMENTS: dict[Name, str] = {
     "summary_series": "started",
     "events_log": "time",
     "params_log": "time",
+    "values_log": "time",
     "alerts_log": "decided",
-    "dead_letters_log": "set_aside",
     "deliveries_log": "done",
+    "dead_letters_log": "set_aside",
 }
 
 SHAPES = """

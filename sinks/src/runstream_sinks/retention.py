@@ -26,9 +26,10 @@ RETAINED = {
     "rollups": ("metric_rollups", "started"),
     "events": ("events_log", "received"),
     "params": ("params_log", "received"),
+    "metric_values": ("values_log", "received"),
     "alerts": ("alerts_log", "received"),
-    "dead_letters": ("dead_letters_log", "received"),
     "deliveries": ("deliveries_log", "received"),
+    "dead_letters": ("dead_letters_log", "received"),
 }
 DAYS_MAX = 36_500
 _DAYS_OF = {"d": 1, "w": 7, "y": 365}

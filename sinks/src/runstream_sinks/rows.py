@@ -113,6 +113,35 @@ def param_rows(record: records.Param) -> Iterable[Row]:
     )
 
 
+def value_rows(record: records.Value) -> Iterable[Row]:
+    """One typed value: as JSON text and in the typed column of its kind, or as bytes."""
+    data = record.data or b""
+    if record.kind in ("bytes", "tensor"):
+        typed: tuple[object, ...] = (None, None, None, None)
+        if record.value:
+            raise MalformedRecord(f"value must be empty where the kind is {record.kind}")
+    else:
+        typed = _typed(record.kind, record.value)
+    yield (
+        some_uuid_bytes("run_id", record.run_id),
+        count("writer", record.writer),
+        count("seq", record.seq),
+        count32("rank", record.rank),
+        time_ms(record.time_ms),
+        record.name,
+        record.role,
+        record.context,
+        record.subject,
+        None if record.step is None else whole("step", record.step),
+        record.kind,
+        record.value,
+        *typed,
+        record.dtype,
+        [count("shape", one) for one in record.shape],
+        data,
+    )
+
+
 def _typed(kind: str, value: str) -> tuple[str | None, int | None, float | None, bool | None]:
     """The value for the columns str, i64, f64 and bool: those that its kind does not fill are null."""
     try:
@@ -234,6 +263,28 @@ def alert_rows(record: records.Alert) -> Iterable[Row]:
     )
 
 
+def delivery_rows(record: records.Delivery) -> Iterable[Row]:
+    """What became of one transition on one channel."""
+    yield (
+        record.alert_id,
+        count("version", record.version),
+        record.channel,
+        record.way,
+        record.outcome,
+        record.reason,
+        record.message_id,
+        count32("alerts", record.alerts),
+        count32("tries", record.tries),
+        uuid_bytes("run_id", record.run_id),
+        record.rule_id,
+        record.severity,
+        record.state,
+        time_ms(record.time_ms),
+        time_ms(record.taken_ms),
+        time_ms(record.done_ms),
+    )
+
+
 def summary_rows(record: records.SummaryFrame) -> Iterable[Row]:
     """One row a series."""
     series = (
@@ -263,28 +314,6 @@ def summary_rows(record: records.SummaryFrame) -> Iterable[Row]:
         whole("steps", number)
     yield from zip(
         repeat(uuid_bytes("run_id", record.run_id)),
-def delivery_rows(record: records.Delivery) -> Iterable[Row]:
-    """What became of one transition on one channel."""
-    yield (
-        record.alert_id,
-        count("version", record.version),
-        record.channel,
-        record.way,
-        record.outcome,
-        record.reason,
-        record.message_id,
-        count32("alerts", record.alerts),
-        count32("tries", record.tries),
-        uuid_bytes("run_id", record.run_id),
-        record.rule_id,
-        record.severity,
-        record.state,
-        time_ms(record.time_ms),
-        time_ms(record.taken_ms),
-        time_ms(record.done_ms),
-    )
-
-
         record.names,
         record.contexts,
         record.subjects,
@@ -324,9 +353,11 @@ _ROWS_OF: dict[Name, tuple[type[records.Record], Callable[[Any], Iterable[Row]]]
     "writer_states": (records.Writer, writer_rows),
     "events_log": (records.Event, event_rows),
     "params_log": (records.Param, param_rows),
+    "values_log": (records.Value, value_rows),
     "rules_log": (records.Rule, rule_rows),
     "silences_log": (records.Silence, silence_rows),
     "alerts_log": (records.Alert, alert_rows),
+    "deliveries_log": (records.Delivery, delivery_rows),
     "summary_series": (records.SummaryFrame, summary_rows),
     "dead_letters_log": (records.DeadLetter, dead_letter_rows),
 }
@@ -357,7 +388,6 @@ class PlainRows:
     def table(self) -> arrow.Table:
         """The rows as an Arrow table."""
         by_column = zip(*self._rows, strict=True) if self._rows else repeat((), len(self._columns))
-    "deliveries_log": (records.Delivery, delivery_rows),
         return arrow.table({name: arrow.column(kind, values) for (name, kind), values in zip(self._columns.items(), by_column, strict=True)})
 
 
