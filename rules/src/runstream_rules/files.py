@@ -40,7 +40,8 @@ def read(files: Sequence[tuple[str, str]]) -> list[Entry]:
         entries += _file(source, text, problems)
     _refuse_doubles(entries, problems)
     if problems:
-        raise FileRefused(problems)
+        order = {source: place for place, (source, _) in enumerate(files)}
+        raise FileRefused(sorted(problems, key=lambda one: (order[one.source], one.line)))
     return entries
 
 
