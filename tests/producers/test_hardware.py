@@ -97,6 +97,7 @@ class FakeNvml:
     def __init__(self, devices: int) -> None:
         self._devices = devices
         self.slowed = 0x04
+        self.errors = 2
         self._failing: set[tuple[str, int | None]] = set()
         self.calls: list[tuple[str, int | None]] = []
 
@@ -119,7 +120,7 @@ class FakeNvml:
             "nvmlDeviceGetTemperature": 60,
             "nvmlDeviceGetPowerUsage": 150_000,
             "nvmlDeviceGetClockInfo": 1400,
-            "nvmlDeviceGetTotalEccErrors": 2,
+            "nvmlDeviceGetTotalEccErrors": self.errors,
             "nvmlDeviceGetCurrentClocksThrottleReasons": self.slowed,
         }
 
