@@ -1,14 +1,13 @@
 """What training feels of logging: a real numpy training loop of about 5 ms a step, with 20 metrics logged after each step against without, an agent shipping to Kafka beside it.
 
 Each round takes three blocks of five steps in a random order: plain ones, ones that log their metrics, and plain ones again; all of them compute the metrics. `slowdown_pct` is the
-median over the rounds of what a logging step took more than a plain one of the first kind, over the median plain step; of a block its median step counts. `slowdown_margin_pct` is
-how far the true median may be from it (95 %), and `noise_pct` is the same comparison of the two plain kinds: what this machine, with all that runs on it, makes a difference of where
-there is none. A figure within these two is not told apart from zero.
+median over the rounds of what a logging step took more, by the clock on the wall, than a plain one of the first kind, over the median plain step; of a block its median step counts.
+`slowdown_margin_pct` is how far the true median may be from it (95 %), and `noise_pct` is the same comparison of the two plain kinds: what this machine, with all that runs on it, makes a
+difference of where there is none. A figure within these two is not told apart from zero.
 
-A step's time is what its thread spent on a core, which holds what it costs to find caches that our call or another process emptied. By the clock on the wall (`wall_slowdown_pct`,
-`wall_margin_pct`) it is the same where nothing else runs; where others want the cores, too, a step waits for its turn in slices of milliseconds, and a difference of a thousandth drowns
-in that. Waiting inside of a call, which the wall's clock alone can show, is rare, so that no median shows it: `log_call` looks for it call by call. `call_us` is the median `run.log`
-by the wall's clock.
+`core_slowdown_pct` and `core_margin_pct` are the same by the time that the thread spent on a core. Both hold what it costs to find caches that our call or another process emptied. Where
+others want the cores, too, a step waits for its turn in slices of milliseconds; the wall's clock counts that wait and the core's does not, so that the two tell a busy machine from a dear
+call. Waiting inside of a call is rare, so that no median shows it: `log_call` looks for it call by call. `call_us` is the median `run.log` by the wall's clock.
 
 Blocks taken by turns all have the same agent beside them, so what it takes is told apart: `agent_pct` of one core, and `threads_pct` for our threads in the training process. In a
 training that fills every core these add to what logging costs.
@@ -110,14 +109,14 @@ def _figures(one: Run, journals: Path, seconds: float) -> Iterator[Figure]:
         rounds.round()
     wall_s, (threads_end_s, agent_end_s) = time.perf_counter() - begun, _spent_s(agent)
     n = len(rounds.on_core["plain"])
-    slowdown, noise, on_wall = (_more_than_plain(*of) for of in ((rounds.on_core, "logged"), (rounds.on_core, "again"), (rounds.on_wall, "logged")))
+    slowdown, noise, on_core = (_more_than_plain(*of) for of in ((rounds.on_wall, "logged"), (rounds.on_wall, "again"), (rounds.on_core, "logged")))
     yield Figure("slowdown_pct", slowdown.median, "%", n, Bar("<=", 0.5))
     yield Figure("slowdown_margin_pct", slowdown.margin, "%", n)
     yield Figure("noise_pct", abs(noise.median), "%", n)
-    yield Figure("wall_slowdown_pct", on_wall.median, "%", n)
-    yield Figure("wall_margin_pct", on_wall.margin, "%", n)
+    yield Figure("core_slowdown_pct", on_core.median, "%", n)
+    yield Figure("core_margin_pct", on_core.margin, "%", n)
     yield Figure("call_us", statistics.median(rounds.calls) / 1e3, "µs", n)
     yield Figure("agent_pct", 100.0 * (agent_end_s - agent_s) / wall_s, "% of a core", n)
     yield Figure("threads_pct", 100.0 * (threads_end_s - threads_s) / wall_s, "% of a core", n)
-    yield Figure("step_ms", statistics.median(rounds.on_core["plain"]) / 1e6, "ms", n)
+    yield Figure("step_ms", statistics.median(rounds.on_wall["plain"]) / 1e6, "ms", n)
     yield Figure("points_logged", float(one.points_logged), "points", n)
