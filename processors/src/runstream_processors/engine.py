@@ -24,6 +24,13 @@ logger = logging.getLogger(__name__)
 Work = TypeVar("Work")
 
 
+class Place(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
 class Received(NamedTuple):
     """One record of a source topic."""
 

@@ -28,12 +28,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import faust
 
-from runstream_processors.engine import Entry, Output, Received
+from runstream_processors.engine import Entry, Output, Place, Received
 from runstream_processors.errors import EngineFailed
 from runstream_processors.faust_options import options
 from runstream_processors.faust_transport import Transport
@@ -96,6 +97,7 @@ class _Work:
     table: Any
     pending: list[Any] = field(default_factory=list[Any])
     pending_bytes: int = 0
+    state_bytes: int = 0
     generation: int | None = None
     ends: dict[Any, int] = field(default_factory=dict[Any, int])
     heard_s: float = float("-inf")
@@ -118,6 +120,11 @@ class FaustRunner:
         self._pulse_s = _clock_s()
         self._ended_generation: int | None = None
         self._next_offsets: dict[Any, int] = {}
+        self._starts: dict[Place, int] = {}
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.ends: dict[Place, int] = {}
+        self.ends_at_s = 0.0
+        self.newest_s: dict[Place, float] = {}
         self._moved_s = _clock_s()
         self._busy = 0
         self._idle = asyncio.Event()
@@ -141,6 +148,24 @@ class FaustRunner:
     def ready(self) -> bool:
         """Whether the tables are recovered and records flow."""
         return self._app.tables.recovery.completed.is_set() and not self._app.rebalancing
+
+    @property
+    def acknowledged(self) -> dict[Place, int]:
+        """Of each source partition that is this worker's, the offset before which all is committed."""
+        consumer = self._app.consumer
+        topics = {work.source.topic for work in self._works}
+        places = [Place(one.topic, one.partition) for one in consumer.assignment() if one.topic in topics]
+        return {place: consumer._committed_offset.get(place) or self._starts.get(place, 0) for place in places}
+
+    @property
+    def state_bytes(self) -> dict[str, int]:
+        """Bytes of keys and values in this worker's tables, by source."""
+        return {work.source.name: work.state_bytes for work in self._works}
+
+    @property
+    def pending_bytes(self) -> dict[str, int]:
+        """Bytes of records that are taken and not acknowledged yet, by source."""
+        return {work.source.name: work.pending_bytes for work in self._works}
 
     def pulse(self) -> None:
         """Says that the event loop runs; to be called several times a second."""
@@ -197,7 +222,7 @@ class FaustRunner:
 
     async def _take(self, work: _Work, events: Sequence[Any]) -> None:
         generation = self._app.consumer_generation_id
-        ports = _FaustPorts(self._app, work.table, lambda: self._owned(generation) and self._leaving != generation)
+        ports = _FaustPorts(self._app, work, lambda: self._owned(generation) and self._leaving != generation)
         events = [event for event in events if event.message.generation_id == generation]
         if not events or not ports.owned():
             return
@@ -207,6 +232,7 @@ class FaustRunner:
             self._recover(work, generation)
             records = [Received(work.source.topic, one.partition, one.offset, one.key, one.value) for one in (event.message for event in events)]
             await self._check_offsets([event.message for event in events])
+            self._note(work, events)
             if await work.source.stage.take(records, ports) and self._owned(generation):
                 work.pending += events
                 work.pending_bytes += sum(len(record.value or b"") for record in records)
@@ -245,11 +271,19 @@ class FaustRunner:
         taken, work.pending, work.pending_bytes = work.pending, [], 0
         stored = await work.source.stage.store(self._ports(work, generation))
         if stored and self._owned(generation):
+            self.counts["stores", work.source.name] += 1
             for event in taken:
                 event.ack()
 
+    def _note(self, work: _Work, events: Sequence[Any]) -> None:
+        """Counts records, and notes when the newest of each partition was written."""
+        self.counts["records", work.source.name] += len(events)
+        now_s, wall_s = time.monotonic(), time.time()
+        for message in {event.message.tp: event.message for event in events}.values():
+            self.newest_s[Place(*message.tp)] = now_s - max(0.0, wall_s - (message.timestamp or wall_s))
+
     def _ports(self, work: _Work, generation: int) -> _FaustPorts:
-        return _FaustPorts(self._app, work.table, lambda: self._owned(generation))
+        return _FaustPorts(self._app, work, lambda: self._owned(generation))
 
     async def _store_all(self, timeout_s: float) -> None:
         """Stores what all sources have taken, if there is time."""
@@ -269,6 +303,7 @@ class FaustRunner:
         store = work.table.data
         own = {place.partition for place in self._app.consumer.assignment() if place.topic == work.source.topic}
         partitions = store._key_partition
+        work.state_bytes = sum(len(key) + len(value) for key, value in store.data.items())
         work.source.stage.recovered([Entry(partitions[key], key, value) for key, value in store.data.items() if partitions.get(key) in own])
 
     async def _behind(self) -> int:
@@ -280,6 +315,8 @@ class FaustRunner:
             return 0
         ends = await asyncio.wait_for(consumer.highwaters(*places), self._timing.call_timeout_s)
         starts = await asyncio.wait_for(consumer.earliest_offsets(*places), self._timing.call_timeout_s)
+        self._starts = {Place(*place): offset or 0 for place, offset in starts.items()}
+        self.ends, self.ends_at_s = {Place(*place): offset or 0 for place, offset in ends.items()}, time.monotonic()
         reached = {place: max(self._next_offset(place), starts.get(place) or 0) for place in places}
         for work in self._works:
             own = [place for place in places if place.topic == work.source.topic]
@@ -327,6 +364,7 @@ class FaustRunner:
 
     async def _on_revoked(self, *_args: Any, **_named: Any) -> None:
         generation = self._app.consumer_generation_id
+        self.counts["rebalances", "revoked"] += 1
         self._leaving = generation
         await self._until_idle(self._timing.revoke_wait_s / 2)
         await self._store_all(self._timing.revoke_wait_s / 2)
@@ -338,7 +376,9 @@ class FaustRunner:
         self._app.flow_control.suspend()
 
     async def _on_assigned(self, *_args: Any, **_named: Any) -> None:
+        self.counts["rebalances", "assigned"] += 1
         self._next_offsets.clear()
+        self.newest_s.clear()
         self._moved_s = _clock_s()
         for work in self._works:
             work.pending, work.pending_bytes, work.generation = [], 0, None
@@ -350,9 +390,10 @@ class FaustRunner:
 class _FaustPorts:
     """A stage's ports, for one take or one beat."""
 
-    def __init__(self, app: Any, table: Any, owned: Callable[[], bool]) -> None:
+    def __init__(self, app: Any, work: _Work, owned: Callable[[], bool]) -> None:
         self._app = app
-        self._table = table
+        self._work = work
+        self._table = work.table
         self.owned = owned
 
     def read(self, key: bytes) -> bytes | None:
@@ -366,6 +407,8 @@ class _FaustPorts:
         await self._send_all([(changelog, entry.key, entry.value, entry.partition) for entry in entries])
         store = self._table.data
         for entry in entries:
+            before = store.data.get(entry.key)
+            self._work.state_bytes += len(entry.value or b"") - len(before or b"") + len(entry.key) * ((entry.value is not None) - (before is not None))
             if entry.value is None:
                 store.data.pop(entry.key, None)
                 store._key_partition.pop(entry.key, None)

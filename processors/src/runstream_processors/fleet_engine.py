@@ -148,7 +148,10 @@ class FleetEngine:
         if run.failed:
             self._knowledge.switch_off(run.failed, now_ms)
             run.failed.clear()
-        return [Output(self._alerts, alert.alert_id.encode(), wire.encode(alert)) for alert in alerts]
+        every = list(alerts)
+        self.counts["alerts"] += len(every)
+        self.counts["alerts_late"] += sum(alert.late for alert in every)
+        return [Output(self._alerts, alert.alert_id.encode(), wire.encode(alert)) for alert in every]
 
 
 def track_key(run_id: str, key: TrackKey) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from runstream_processors.letters import letter
@@ -46,6 +47,7 @@ class Knowledge:
         self._letters: list[Output] = []
         self._changed = asyncio.Event()
         self._schema_waits_ms: list[int] = []
+        self.counts: Counter[str] = Counter()
 
     def schema_patience_s(self, now_ms: int) -> float:
         """How long to wait for schemas that a take of records names and nobody knows yet: some seconds a few times a minute, then not at all."""
@@ -83,6 +85,7 @@ class Knowledge:
         for key, reason in failed.items():
             error = self.book.switch_off(key, reason)
             if error is not None:
+                self.counts["rules_broken"] += 1
                 logger.warning("rule switched off", extra={"rule_id": key[0], "reason": str(error)})
                 place = self._places.get(key[0])
                 if place is not None:
@@ -98,6 +101,7 @@ class Knowledge:
             self._places[record.rule_id] = followed
             refused = self.book.learn(record)
             if refused is not None:
+                self.counts["rules_refused"] += 1
                 logger.warning("rule refused", extra={"rule_id": record.rule_id, "reason": str(refused)})
                 self._letters.append(letter(followed, refused, self._prefix, now_ms))
         elif isinstance(record, Schema):

@@ -85,7 +85,6 @@ class LivenessEngine:
     def decide(self, work: Heard, read: Read, now_ms: int) -> list[Output]:  # noqa: ARG002  # the protocol's signature
         """Takes note of a record, and tells those whom it concerns."""
         record = work.record
-        self.counts["records"] += 1
         if not self._lives.take(record, work.raw, work.partition, now_ms):
             return []
         keeper = self._keepers[record.kind == "hardware"]
@@ -110,7 +109,7 @@ class LivenessEngine:
         out: list[Output] = []
         for guess in self._lives.tick(now_ms, hears=hears):
             logger.warning("writer silent", extra={"writer": guess.writer, "run_id": guess.run_id, "rank": guess.rank, "reason": guess.exit_reason})
-            self.counts["crashed"] += 1
+            self.counts["writers_crashed"] += 1
             out.append(Output(self._writers, writer_key(guess.writer), wire.encode(guess)))
             self._tell_run(guess)
         if now_ms - self._forgot_ms >= _FORGET_EVERY_MS:

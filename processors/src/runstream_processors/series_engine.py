@@ -256,10 +256,14 @@ class SeriesEngine:
         return [Output(self._alerts, alert.alert_id.encode(), wire.encode(alert)) for alert in alerts]
 
     def _count(self, work: Batch, outcome: Outcome) -> None:
-        self.counts["frames"] += len(work.frames)
         self.counts["points"] += sum(frame.points for frame in work.frames)
         self.counts["alerts"] += len(outcome.alerts)
+        self.counts["alerts_late"] += sum(one.late for one in outcome.alerts)
         self.counts["rows_repeated"] += outcome.rows_repeated
+        self.counts["gaps"] += len(outcome.gaps)
+        self.counts["frames_refused"] += outcome.frames_refused
+        self.counts["series_refused"] += outcome.series_refused
+        self.counts["rules_evaluated"] += outcome.rules_evaluated
         for gap in outcome.gaps:
             logger.warning("gap", extra={"writer": work.writer, "from_seq": gap.from_seq, "to_seq": gap.to_seq})
         if outcome.frames_refused:

@@ -29,11 +29,14 @@ from runstream_processors.follower import Follower
 from runstream_processors.liveness_engine import LivenessEngine
 from runstream_processors.pipeline import Stage
 from runstream_processors.series_engine import SeriesEngine
+from runstream_processors.watch import Watch
 from runstream_rules import Policy
 from runstream_rules.lives import Lives, Patience
 from runstream_schemas.topics import TOPICS
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from runstream_processors.letters import Followed
     from runstream_schemas.settings import Settings
     from runstream_schemas.topics import Name
@@ -83,11 +86,13 @@ async def _run(settings: Settings, timing: Timing, connection: Connection, topic
         knowledge.learn(name, followed, now_ms())
 
     follower = Follower(connection, {topics[name][0]: (topics[name][1], functools.partial(learn, name)) for name in known.TOPICS})
-    runner = FaustRunner(connection, group_of(settings.topic_prefix), _sources(settings, knowledge, topics), timing, scratch)
+    sources, counts = _sources(settings, knowledge, topics)
+    watch = Watch(settings, counts)
+    runner = FaustRunner(connection, group_of(settings.topic_prefix), sources, timing, scratch)
     following = asyncio.create_task(follower.run())
     failure: BaseException | None = None
     try:
-        failure = await _until_asked(asked, following, follower, runner, settings.ready_file)
+        failure = await _until_asked(asked, following, follower, runner, _Shown(watch, knowledge, settings.ready_file))
     except BaseException as error:
         failure = error
         raise
@@ -95,6 +100,7 @@ async def _run(settings: Settings, timing: Timing, connection: Connection, topic
         _leave_in_time(0 if failure is None else 1)
         await runner.stop(STOP_TIMEOUT_S)
         following.cancel()
+        watch.close()
     if failure is None:
         logger.info("stopped")
         return 0
@@ -102,16 +108,39 @@ async def _run(settings: Settings, timing: Timing, connection: Connection, topic
     return 1
 
 
-async def _until_asked(
-    asked: asyncio.Event, following: asyncio.Task[None], follower: Follower, runner: FaustRunner, ready_file: Path | None
-) -> BaseException | None:
+class _Shown:
+    """What is seen of the worker from outside: the page, the ready file, and a line in the log when it takes records."""
+
+    def __init__(self, watch: Watch, knowledge: known.Knowledge, ready_file: Path | None) -> None:
+        self._watch = watch
+        self._knowledge = knowledge
+        self._ready_file = ready_file
+        self._renewed_s = 0.0
+        self.ready = False
+
+    def waits(self) -> None:
+        self._watch.waits("the worker reads the rules before it takes records")
+
+    def turn(self, runner: FaustRunner, *, ready: bool) -> None:
+        self._watch.turn(runner, len(self._knowledge.book))
+        if ready and not self.ready:
+            self.ready = True
+            logger.info("ready")
+            if self._ready_file is not None:
+                self._ready_file.write_text("ready\n", encoding="utf-8")
+        if self.ready and self._ready_file is not None and time.monotonic() - self._renewed_s > _RENEW_S:
+            self._renewed_s = time.monotonic()
+            renew(self._ready_file)
+
+
+async def _until_asked(asked: asyncio.Event, following: asyncio.Task[None], follower: Follower, runner: FaustRunner, shown: _Shown) -> BaseException | None:
     """Starts the runner and watches it; returns None when the process was asked to stop, else why it cannot go on."""
     while not (follower.caught_up.is_set() or asked.is_set() or following.done()):
+        shown.waits()
         await asyncio.sleep(_LOOK_S)
     starting: asyncio.Task[None] | None = None
     checking: asyncio.Task[None] | None = None
-    checked = renewed = 0.0
-    said = False
+    checked = 0.0
     while not asked.is_set():
         if following.done():
             return following.exception() or EngineFailed("the followed topics are no longer followed")
@@ -123,36 +152,32 @@ async def _until_asked(
             return runner.failure
         if starting.done() and runner.stopped:
             return EngineFailed("Faust stopped by itself")
-        if not said and starting.done() and runner.ready:
-            said = True
-            logger.info("ready")
-            if ready_file is not None:
-                ready_file.write_text("ready\n", encoding="utf-8")
-        if said and ready_file is not None and time.monotonic() - renewed > _RENEW_S:
-            renewed = time.monotonic()
-            renew(ready_file)
+        shown.turn(runner, ready=starting.done() and runner.ready)
         await asyncio.sleep(_LOOK_S)
         runner.pulse()
-        if said and (checking is None or (checking.done() and time.monotonic() - checked > _CHECK_S)):
+        if shown.ready and (checking is None or (checking.done() and time.monotonic() - checked > _CHECK_S)):
             checking, checked = asyncio.create_task(runner.check_progress()), time.monotonic()
     if starting is not None and not starting.done():
         starting.cancel()
     return None
 
 
-def _sources(settings: Settings, knowledge: known.Knowledge, topics: dict[Name, tuple[str, int]]) -> list[Source]:
-    """What is read, and what is done with it."""
+def _sources(settings: Settings, knowledge: known.Knowledge, topics: dict[Name, tuple[str, int]]) -> tuple[list[Source], dict[str, Counter[str]]]:
+    """What is read, and what is done with it; and what is counted there, by source."""
     prefix, wait_s = settings.topic_prefix, settings.rules_wait
     policy = Policy(late_ms=int(settings.alert_late_s * 1000))
     metric, hardware = (SeriesEngine(knowledge, policy, prefix, int(wait_s * 1000)) for _ in range(2))
     lives = Lives(Patience(crashed_ms=int(settings.crashed_after * 1000)))
     liveness = LivenessEngine(knowledge, lives, prefix, metric, hardware)
-    return [
+    fleet = FleetEngine(knowledge, policy, prefix)
+    sources = [
         Source("metric", *topics["metric"], Stage(metric, knowledge, now_ms, wait_s)),
         Source("hardware", *topics["hardware"], Stage(hardware, knowledge, now_ms, wait_s)),
         Source("writer", *topics["writer"], Stage(liveness, knowledge, now_ms, wait_s)),
-        Source("digest", *topics["digest"], Stage(FleetEngine(knowledge, policy, prefix), knowledge, now_ms, wait_s)),
+        Source("digest", *topics["digest"], Stage(fleet, knowledge, now_ms, wait_s)),
     ]
+    counts = {"metric": metric.counts, "hardware": hardware.counts, "writer": liveness.counts, "digest": fleet.counts, "rule": knowledge.counts}
+    return sources, counts
 
 
 def renew(ready_file: Path) -> None:

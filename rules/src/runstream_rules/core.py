@@ -53,8 +53,9 @@ class Gap(NamedTuple):
 class Outcome:
     """What `decide` found. `touched` are the blocks whose summaries changed, `changed` those whose entries must be written.
 
-    `items` are for the second stage. `failed` are rules that broke, with what they raised: to be switched off. `rows_repeated` were below the mark, `frames_refused` belonged to another run
-    than the writer's, `series_refused` found no room, `rules_evaluated` were applied to the rows of a piece each, `unfollowed` are series by rule that found no room in its windows; these depend on how the rows were grouped and are for metrics only.
+    `items` are for the second stage. `failed` are rules that broke, with what they raised: to be switched off. The rest depends on how the rows were grouped and is for metrics only:
+    `rows_repeated` were below the mark, `frames_refused` belonged to another run than the writer's, `series_refused` found no room, `rules_evaluated` counts rules applied to the rows of
+    a block, `unfollowed` are series by rule that found no room in its windows.
     """
 
     state: WriterState
