@@ -1,0 +1,1 @@
+"""Subcommands of `runstream` that this folder brings."""
