@@ -6,6 +6,7 @@ with runstream.init(project="digits", name="baseline") as run:
     run.log({"loss": 0.5}, step=1)
 """
 
+from runstream._alerts import Condition
 from runstream._init import attach, init
 from runstream._module import alert_on, current, finish, log, log_event, log_params
 from runstream._run import Run
@@ -14,6 +15,7 @@ from runstream_producers.errors import StrictError
 from runstream_schemas.settings import SettingsError
 
 __all__ = [
+    "Condition",
     "Context",
     "Event",
     "EventSource",

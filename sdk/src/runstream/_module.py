@@ -63,10 +63,10 @@ def log_event(event: Event | str, **options: Any) -> str:
 
 
 @untraced
-def alert_on(metric: str, operator: Any, threshold: float | None = None, **options: Any) -> str:
+def alert_on(metric: str, condition: Any, threshold: float | None = None, **options: Any) -> str:
     """`Run.alert_on` on the current run."""
     run = _run("alert_on")
-    return "" if run is None else run.alert_on(metric, operator, threshold, **options)
+    return "" if run is None else run.alert_on(metric, condition, threshold, **options)
 
 
 @untraced

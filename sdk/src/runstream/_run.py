@@ -13,6 +13,7 @@ import time as clock
 from typing import TYPE_CHECKING, Any, Literal
 
 from runstream import _ends, _records
+from runstream._alerts import rule_of
 from runstream._delivery import Delivery
 from runstream._params import flatten
 from runstream._rows import NoRows
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
 
+    from runstream._alerts import Condition
     from runstream._rows import Reporter, Rows
     from runstream_producers.journal.writer import JournalWriter
     from runstream_schemas.records import Operator, Severity
@@ -125,43 +127,55 @@ class Run:
     def alert_on(
         self,
         metric: str,
-        operator: Operator | Literal["non_finite"],
+        condition: Operator | Literal["non_finite"] | Condition,
         threshold: float | None = None,
         *,
+        clear: float | None = None,
+        for_s: float | str = 0.0,
+        cooldown_s: float | str = 0.0,
         name: str = "",
         severity: Severity = "warning",
         text: str = "",
         context: str | enum.Enum | None = None,
         rank: int | None = None,
         channels: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
     ) -> str:
         """Registers an alert rule for this run, on all its ranks, from the next row on; returns the rule's id, the same from every rank that registers it.
 
         Args:
             metric: a metric's name, or a pattern with `*` and `?`.
-            operator: `<`, `<=`, `>`, `>=`, `==` or `!=` with a threshold, or `non_finite` for NaN and infinities.
+            condition: `<`, `<=`, `>`, `>=`, `==` or `!=` with a threshold, `non_finite` for NaN and infinities, or a `Condition` for every other kind.
             threshold: what values are compared with.
+            clear: the bound at which it resolves; the threshold if None.
+            for_s: how long the condition must hold, in seconds or as a text such as `"30s"`.
+            cooldown_s: how long it does not fire again for one series, as `for_s`.
             name: a name for people; made from the rest if empty.
             severity: `info`, `warning` or `critical`.
-            text: message template with `{metric}`, `{value}`, `{threshold}`, `{step}`, `{rank}`.
+            text: message template with `{metric}`, `{value}`, `{threshold}`, `{step}`, `{rank}` and others (docs/rules.md).
             context: only values of this phase; any if None.
             rank: only this rank; any if None.
             channels: notifier channels; all if empty.
+            labels: names with texts that its alerts carry.
 
         Example:
             >>> run.alert_on("loss", ">", 10.0, severity="critical")
         """
-        payload = _records.rule_of(
+        payload = rule_of(
             self.id,
             metric,
-            operator,
+            condition,
             threshold,
+            clear=clear,
+            for_s=for_s,
+            cooldown_s=cooldown_s,
             name=name,
             severity=severity,
             text=text,
             context=context,
             rank=rank,
             channels=channels,
+            labels=labels,
             now_ms=clock.time_ns() // 1_000_000,
             report=self._report,
         )
