@@ -26,7 +26,7 @@ PREFIX = "RUNSTREAM_"
 STACK = "stack"  # As Kafka's address: wherever the embedded stack of the home folder listens, which it may change with each start.
 _ENVIRONMENT = "environment"
 # May carry passwords and tokens: neither printed with the settings nor repeated in an error.
-_SECRET = frozenset({"archive_url", "kafka_options", "clickhouse_url", "analyst_password", "webhook", "notify"})
+_SECRET = frozenset({"archive_url", "kafka_options", "clickhouse_url", "analyst_password", "webhook", "webhook_secret", "notify"})
 _ADDRESS = "an address that begins with http:// or https://"
 # What a setting with a pattern expects, in words: an expression would tell people little.
 _EXPECTED = {
@@ -121,7 +121,9 @@ class Settings(Model):
     strict: bool = Field(default=False, description="raise on bad input instead of warning once; for tests")
     run_id: str | None = Field(default=None, description="run that every rank of a job joins")
     webhook: str | None = Field(default=None, description="URL that the notifier posts alerts to", pattern=r"^https?://", repr=False)
-    notify: str | None = Field(default=None, description="notification URLs of Apprise, separated by spaces", repr=False)
+    webhook_secret: str | None = Field(default=None, description="secret that signs what the notifier posts to the webhook", min_length=1, repr=False)
+    notify: str | None = Field(default=None, description="notification URLs of Apprise, separated by spaces; NAME=URL names the channel", repr=False)
+    channels: _Path | None = Field(default=None, description="file of the notifier's channels (TOML); channels.toml in the home folder unless set")
     alert_late_s: float = Field(default=3600.0, description="age in seconds past which an alert is recorded as late and notifies nobody", gt=0)
     rules_wait: float = Field(default=10.0, description="seconds a processor holds a frame whose writer's rules have not all come", ge=0.0)
     crashed_after: float = Field(

@@ -67,10 +67,9 @@ def _stack(settings: Settings, data: Path) -> Stack:
     from runstream_local.outside import check_clickhouse, check_kafka
     from runstream_local.stack import Stack
 
-    if settings.notify:
-        from runstream_processors.notify.service import channels_of
+    from runstream_processors.notify.ways import ways_of
 
-        channels_of(settings)  # says which address it does not know, before anything is started
+    ways_of(settings)  # says which channel is not what it should be, before anything is started
     kafka = settings.kafka if "kafka" in settings.model_fields_set else None
     clickhouse_url = settings.clickhouse_url if "clickhouse_url" in settings.model_fields_set else None
     if kafka is not None:

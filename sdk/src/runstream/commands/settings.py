@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
 SUMMARY = "list every setting with its value and meaning"
-_SECRET = ("kafka_options", "clickhouse_url", "webhook", "notify")
+_SECRET = ("kafka_options", "clickhouse_url", "webhook", "webhook_secret", "notify")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
