@@ -113,7 +113,7 @@ def test_addresses_that_apprise_does_not_take_are_told(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=said) as caught:
             ways_of(settings_of(tmp_path, notify=notify))
         assert TOKEN not in str(caught.value)
-        assert "'ops'" in str(caught.value)
+        assert "channel 'ops' in RUNSTREAM_NOTIFY" in str(caught.value)
 
 
 def call(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 
 from runstream_processors import log
@@ -23,12 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
             from runstream_processors import worker
 
             return worker.run(settings)
-        from runstream_processors.connection import connection_of
         from runstream_processors.notify import service
-        from runstream_processors.silence_topic import SilenceWatch
 
-        with contextlib.closing(SilenceWatch(connection_of(settings), settings.topic_prefix, service.TOPICS_WAIT_S)) as silenced:
-            return service.run(settings, silenced=silenced)
+        return service.run(settings)
     except (SettingsError, NotReady) as error:
         sys.stderr.write(f"{error}\n")
         return 2

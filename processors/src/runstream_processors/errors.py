@@ -1,9 +1,8 @@
 """What can stop a processor.
 
 ProcessorsError
-├── NotReady        something that must be there at the start (topics, partitions) did not come in time
-├── EngineFailed    the stream engine stopped by itself; the process ends and its supervisor starts it again
-└── DeliveryFailed  a notification was not accepted, after all tries
+├── NotReady      something that must be there at the start (topics, partitions) did not come in time
+└── EngineFailed  the stream engine stopped by itself; the process ends and its supervisor starts it again
 """
 
 
@@ -17,12 +16,3 @@ class NotReady(ProcessorsError):
 
 class EngineFailed(ProcessorsError):
     """The stream engine crashed or stopped although nobody asked it to."""
-
-
-class DeliveryFailed(ProcessorsError):
-    """A channel refused a notification; `channel` names it without its secrets."""
-
-    def __init__(self, channel: str, reason: str) -> None:
-        super().__init__(f"{channel} did not take the notification: {reason}")
-        self.channel = channel
-        self.reason = reason

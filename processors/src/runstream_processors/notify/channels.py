@@ -47,7 +47,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One named way to people. `way` is what may be shown of the address: `webhook`, or the scheme of an Apprise address."""
+    """One named way to people. `way` is what may be shown of the address: `webhook`, or the scheme of an Apprise address; `place` is where the channel was set."""
 
     name: str
     kind: Kind
@@ -56,6 +56,7 @@ class Channel:
     secret: Secret | None = None
     severity: Severity = "info"
     policy: Policy = field(default_factory=Policy)
+    place: str = "the settings"
 
     def takes(self, severity: Severity) -> bool:
         """Whether alerts of this severity are for it."""

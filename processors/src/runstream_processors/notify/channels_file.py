@@ -52,7 +52,7 @@ def channels_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, Cha
     found: dict[str, Channel] = {}
     if settings.channels is not None or path.exists():
         for name, table in _tables(path).items():
-            found[name] = _channel(f"channel {name!r} in {path}", name, table, path.parent, environ)
+            found[name] = _channel(path, name, table, environ)
     for channel in _from_settings(settings):
         if channel.name in found:
             raise SettingsError(f"channel {channel.name!r} is there twice: in {path}, or in RUNSTREAM_WEBHOOK and RUNSTREAM_NOTIFY; names must differ")
@@ -64,7 +64,7 @@ def _from_settings(settings: Settings) -> list[Channel]:
     out: list[Channel] = []
     if settings.webhook:
         secret = None if settings.webhook_secret is None else Secret(settings.webhook_secret)
-        out.append(Channel("webhook", "webhook", "webhook", Secret(settings.webhook), secret))
+        out.append(Channel("webhook", "webhook", "webhook", Secret(settings.webhook), secret, place="RUNSTREAM_WEBHOOK"))
     unnamed = 0
     for word in (settings.notify or "").split():
         named = _NAMED.fullmatch(word)
@@ -72,7 +72,7 @@ def _from_settings(settings: Settings) -> list[Channel]:
             unnamed += 1
         name = named["name"] if named else "notify" if unnamed == 1 else f"notify-{unnamed}"
         url = named["url"] if named else word
-        out.append(Channel(name, "apprise", scheme_of(url, f"channel {name!r} in RUNSTREAM_NOTIFY"), Secret(url)))
+        out.append(Channel(name, "apprise", scheme_of(url, f"channel {name!r} in RUNSTREAM_NOTIFY"), Secret(url), place="RUNSTREAM_NOTIFY"))
     return out
 
 
@@ -93,7 +93,8 @@ def _tables(path: Path) -> dict[str, dict[str, object]]:
     return cast("dict[str, dict[str, object]]", read)
 
 
-def _channel(shown: str, name: str, table: Mapping[str, object], folder: Path, environ: Mapping[str, str]) -> Channel:
+def _channel(path: Path, name: str, table: Mapping[str, object], environ: Mapping[str, str]) -> Channel:
+    shown, folder = f"channel {name!r} in {path}", path.parent
     unknown = sorted(set(table) - _KEYS)
     if unknown:
         raise SettingsError(f"{shown} has {unknown[0]!r}: expected some of {', '.join(sorted(_KEYS))}")
@@ -116,7 +117,7 @@ def _channel(shown: str, name: str, table: Mapping[str, object], folder: Path, e
         if way not in ("http", "https") or not urlsplit(address.reveal()).hostname:
             raise SettingsError(f"{shown} must have a webhook that begins with http:// or https://")
         way = "webhook"
-    return Channel(name, kind, way, address, secret, severity, _policy(shown, table))
+    return Channel(name, kind, way, address, secret, severity, _policy(shown, table), place=str(path))
 
 
 def _policy(shown: str, table: Mapping[str, object]) -> Policy:

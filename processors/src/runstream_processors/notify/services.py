@@ -58,7 +58,7 @@ class Service:
         self._apprise: Any = apprise.Apprise(asset=asset)
         if not self._apprise.add(channel.address.reveal()):
             known = "" if channel.way in schemes() else f": it knows no {channel.way}://"
-            raise SettingsError(f"channel {channel.name!r} has an address that Apprise does not take{known}")
+            raise SettingsError(f"channel {channel.name!r} in {channel.place} has an address that Apprise does not take{known}")
 
     def send(self, message: Message) -> Outcome:
         """Notifies once; may block for as long as the service's sockets do."""
