@@ -12,7 +12,7 @@ from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord, UnknownSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from runstream_schemas.catalogue import Catalogue
     from runstream_schemas.records import Record
@@ -91,12 +91,15 @@ class Engine(Protocol[Work]):
         """What the passing of time comes to. `hears` says that all records there were have been read a moment ago."""
         ...
 
-    def checkpoint(self, now_ms: int) -> Checkpoint:
-        """All that changed since the last one."""
+    def checkpoints(self, now_ms: int) -> Iterator[Checkpoint]:
+        """All that had changed when it was asked, in parts of a bounded size; takes may come between two parts, and what they change again is for the next time.
+
+        A part's entries are stored, and `settled`, before the next one is asked for.
+        """
         ...
 
     def settled(self, checkpoint: Checkpoint) -> None:
-        """Its entries are in the table."""
+        """The entries of a part are in the table."""
         ...
 
     def forget(self) -> None:

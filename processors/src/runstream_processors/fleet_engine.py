@@ -19,7 +19,7 @@ from runstream_schemas.records import Digest, Record
 from runstream_schemas.topics import DAY_MS, TOPICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from runstream_processors.engine import Read
     from runstream_processors.knowledge import Knowledge
@@ -99,7 +99,7 @@ class FleetEngine:
                 del self._runs[run_id]
         return [*out, *self._knowledge.letters()]
 
-    def checkpoint(self, now_ms: int) -> Checkpoint:  # noqa: ARG002  # the protocol's signature
+    def checkpoints(self, now_ms: int) -> Iterator[Checkpoint]:  # noqa: ARG002  # the protocol's signature
         """Runs that changed: their tracks first, since a run's own entry names them."""
         entries: list[Entry] = []
         for run_id in self._dirty:
@@ -110,7 +110,8 @@ class FleetEngine:
             entries.append(Entry(partition, run_id.encode(), pack_head(run)))
         for run_id, keys in self._gone.items():
             entries += [Entry(self._partitions[run_id], key, None) for key in keys]
-        return Checkpoint([], entries)
+        if entries:
+            yield Checkpoint([], entries)
 
     def settled(self, checkpoint: Checkpoint) -> None:  # noqa: ARG002  # the protocol's signature
         """The entries are in the table."""

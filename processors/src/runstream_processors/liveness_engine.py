@@ -19,7 +19,7 @@ from runstream_schemas.records import Record, Writer
 from runstream_schemas.topics import TOPICS, writer_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from runstream_processors.engine import Read
     from runstream_processors.knowledge import Knowledge
@@ -119,11 +119,12 @@ class LivenessEngine:
                 self._tombstones += [Output(self._rules, f"{rule_id}/{writer}".encode(), None) for rule_id in self._knowledge.book.registered_by(writer)]
         return [*out, *self.concluded()]
 
-    def checkpoint(self, now_ms: int) -> Checkpoint:
+    def checkpoints(self, now_ms: int) -> Iterator[Checkpoint]:
         """What is to be known of writers after a restart."""
         outputs, self._tombstones = self._tombstones, []
         entries = [Entry(partition, writer_key(writer), self._lives.entry(writer, now_ms)) for writer, partition in self._lives.changed.items()]
-        return Checkpoint(outputs, entries)
+        if outputs or entries:
+            yield Checkpoint(outputs, entries)
 
     def settled(self, checkpoint: Checkpoint) -> None:
         """The entries are in the table."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Generic, Protocol
 from runstream_processors.engine import Engine, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from runstream_processors.engine import Entry, Output, Received
+    from runstream_processors.engine import Checkpoint, Entry, Output, Received
     from runstream_processors.knowledge import Knowledge
 
 logger = logging.getLogger(__name__)
@@ -100,23 +100,31 @@ class Stage(Generic[Work]):
         return asyncio.get_running_loop().time() >= self._due_s
 
     async def store(self, ports: Ports) -> bool:
-        """Sends and stores all that changed. True: every record that was taken before may be acknowledged; False: the partitions were taken away."""
+        """Sends and stores all that has changed. True: every record that was taken before may be acknowledged; False: the partitions were taken away."""
         clock = asyncio.get_running_loop().time
+        began = clock()
+        parts = self._engine.checkpoints(self._now_ms())
+        while await self._store_next(parts, ports):
+            await asyncio.sleep(0)  # Takes may come in between: alerts do not wait for the states of a thousand other writers.
+        ended = clock()
+        wait_s = max(self._pace.store_s, (ended - began) / self._pace.share)
+        self._due_s = ended + min(wait_s, self._pace.late_s)
+        return ports.owned()
+
+    async def _store_next(self, parts: Iterator[Checkpoint], ports: Ports) -> bool:
+        """Sends and stores one part; False where there was none, or the partitions were taken away."""
         async with self._lock:
-            began = clock()
-            checkpoint = self._engine.checkpoint(self._now_ms())
-            if checkpoint.outputs:
-                await ports.send(checkpoint.outputs)
+            if not ports.owned() or (part := next(parts, None)) is None:
+                return False
+            if part.outputs:
+                await ports.send(part.outputs)
             # Another worker may own the state by now; writing over its entries would set them back.
             if not ports.owned():
                 return False
-            if checkpoint.entries:
-                await ports.store(checkpoint.entries)
-            self._engine.settled(checkpoint)
-            ended = clock()
-            wait_s = max(self._pace.store_s, (ended - began) / self._pace.share)
-            self._due_s = ended + min(wait_s, self._pace.late_s)
-        return True
+            if part.entries:
+                await ports.store(part.entries)
+            self._engine.settled(part)
+            return True
 
     def forget(self) -> None:
         """Partitions came or went."""

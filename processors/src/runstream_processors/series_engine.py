@@ -22,7 +22,7 @@ from runstream_schemas.records import MetricFrame, Record
 from runstream_schemas.topics import TOPICS, writer_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from runstream_processors.engine import Read
     from runstream_processors.knowledge import Knowledge
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BLOCK = struct.Struct(">I")
+_KEY_BYTES = len(writer_key(0))
+# An entry and its summary take some five milliseconds for a thousand series; a part must not keep heartbeats and alerts waiting.
+_PART_ENTRIES = 32
 _STATES_MAX = 20_000  # Remembered states; past it the oldest is forgotten and costs one unpacking when its writer comes again.
 
 
@@ -165,11 +168,14 @@ class SeriesEngine:
             alerts += self._leave(writer, read, now_ms)
         return [*self._sent(alerts), *self._knowledge.letters()]
 
-    def checkpoint(self, now_ms: int) -> Checkpoint:  # noqa: ARG002  # the protocol's signature
-        """Summaries and states of writers that changed."""
+    def checkpoints(self, now_ms: int) -> Iterator[Checkpoint]:  # noqa: ARG002  # the protocol's signature
+        """Summaries and states of writers that changed, some blocks at a time."""
         outputs: list[Output] = []
         entries: list[Entry] = []
-        for writer, kept in self._dirty.items():
+        for writer in list(self._dirty):
+            kept = self._dirty.get(writer)
+            if kept is None:  # Forgotten meanwhile.
+                continue
             key = writer_key(writer)
             if not kept.state.head.over and not kept.gone:
                 frames = (summary_frame(kept.state, number) for number in sorted(kept.touched))
@@ -177,17 +183,23 @@ class SeriesEngine:
             entries += [Entry(kept.partition, entry_key(writer, number), None) for number in kept.gone]
             if kept.changed:
                 entries += [Entry(kept.partition, entry_key(writer, number), value) for number, value in dump(kept.state, kept.changed)]
-        return Checkpoint(outputs, entries)
+            if len(entries) >= _PART_ENTRIES:
+                yield Checkpoint(outputs, entries)
+                outputs, entries = [], []
+        if entries:
+            yield Checkpoint(outputs, entries)
 
     def settled(self, checkpoint: Checkpoint) -> None:
-        """The states that changed are in the table."""
-        first = {entry.key: entry.value for entry in checkpoint.entries if len(entry.key) == len(writer_key(0))}
-        for writer, kept in self._dirty.items():
-            kept.stored = first.get(writer_key(writer), kept.stored)
+        """The states in it are in the table."""
+        stored = {entry.key: entry.value for entry in checkpoint.entries}
+        for key in {key[:_KEY_BYTES] for key in stored}:
+            kept = self._dirty.pop(int.from_bytes(key, "big"), None)
+            if kept is None:
+                continue
+            kept.stored = stored.get(key, kept.stored)
             kept.changed, kept.touched, kept.gone = set(), set(), ()
             if kept.stored is None:
-                self._kept.pop(writer, None)
-        self._dirty.clear()
+                self._kept.pop(kept.state.writer, None)
         while len(self._kept) > _STATES_MAX:
             del self._kept[next(iter(self._kept))]
 

@@ -121,8 +121,12 @@ class _Shown:
     def waits(self) -> None:
         self._watch.waits("the worker reads the rules before it takes records")
 
-    def turn(self, runner: FaustRunner, *, ready: bool) -> None:
+    def turn(self, runner: FaustRunner, *, started: bool) -> None:
+        if not started:
+            self._watch.waits("the worker joins its group and reads its state before it takes records")
+            return
         self._watch.turn(runner, len(self._knowledge.book))
+        ready = runner.ready
         if ready and not self.ready:
             self.ready = True
             logger.info("ready")
@@ -152,7 +156,7 @@ async def _until_asked(asked: asyncio.Event, following: asyncio.Task[None], foll
             return runner.failure
         if starting.done() and runner.stopped:
             return EngineFailed("Faust stopped by itself")
-        shown.turn(runner, ready=starting.done() and runner.ready)
+        shown.turn(runner, started=starting.done())
         await asyncio.sleep(_LOOK_S)
         runner.pulse()
         if shown.ready and (checking is None or (checking.done() and time.monotonic() - checked > _CHECK_S)):

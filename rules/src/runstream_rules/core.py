@@ -13,9 +13,9 @@ import numpy as np
 
 from runstream_rules import columns, summary
 from runstream_rules.judge import Judge, OpenRules
-from runstream_rules.series import BLOCK_SERIES_MAX, Series, free_indices
+from runstream_rules.series import BLOCK_SERIES_MAX, Series, directory_of, free_indices, names_of
 from runstream_rules.shapes import Decision
-from runstream_rules.state import Block, WriterState, fresh, names_of, new_block
+from runstream_rules.state import Block, WriterState, fresh, new_block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from runstream_rules.book import RuleBook, RuleKey
     from runstream_rules.judge import Item
+    from runstream_rules.series import Names
     from runstream_schemas.records import Alert, MetricFrame, MetricGroup
 
     Longs = NDArray[np.int64]
@@ -91,12 +92,11 @@ def decide(state: WriterState | None, frames: Sequence[MetricFrame], book: RuleB
 class _OpenBlock:
     """A block that is being changed: copies of its columns, and of what rules keep once that changes."""
 
-    __slots__ = ("doubles", "longs", "mark", "names", "rules", "series", "start")
+    __slots__ = ("doubles", "longs", "mark", "names", "rules", "start")
 
     def __init__(self, block: Block) -> None:
         # Only after a crash between two entries is a block ahead of the head; rows below its mark are in it.
         self.start = self.mark = block.mark
-        self.series = block.series
         self.names = block.names
         self.longs: Longs = block.longs.copy()
         self.doubles: Doubles = block.doubles.copy()
@@ -106,8 +106,7 @@ class _OpenBlock:
         longs, doubles = summary.empty(len(series))
         self.longs = np.concatenate((self.longs, longs), axis=1)
         self.doubles = np.concatenate((self.doubles, doubles), axis=1)
-        self.series += tuple(series)
-        self.names += names_of(series)
+        self.names = names_of((*self.names.series, *series))
 
 
 class _Work:
@@ -150,7 +149,7 @@ class _Work:
         blocks = [*self.state.blocks, *(new_block(()) for _ in range(len(self.open) and max(self.open) + 1 - len(self.state.blocks)))]
         for number, block in self.open.items():
             episodes, tracks = block.rules.closed(self._holds)
-            blocks[number] = Block(block.mark, block.series, block.longs, block.doubles, episodes, tracks, block.names)
+            blocks[number] = Block(block.mark, block.names, block.longs, block.doubles, episodes, tracks)
         changed = sorted(self.touched | ({0} if self.head != self.state.head else set()))
         judge = self.judge
         return Outcome(
@@ -210,13 +209,17 @@ class _Work:
             return
         chosen = list(new)[: max(self.policy.series_max - len(self.directory), 0)]
         self.series_refused += len(new) - len(chosen)
+        if not chosen:
+            return
         numbers = range(max(len(self.state.blocks), max(self.open, default=0) + 1))
-        indices = free_indices(
-            [len(self._block(number).series) if number in self.open else len(self.state.blocks[number].series) for number in numbers], len(chosen)
-        )
-        self.directory = self.directory.with_series(dict(zip(chosen, indices, strict=True)))
+        indices = free_indices([len(self._names(number).series) for number in numbers], len(chosen))
         by_block: dict[int, list[Series]] = {}
         for series, index in zip(chosen, indices, strict=True):
             by_block.setdefault(index // BLOCK_SERIES_MAX, []).append(series)
         for number, series in by_block.items():
             self._block(number).grow(series)
+        self.directory = directory_of([self._names(number) for number in range(max(len(self.state.blocks), max(self.open) + 1))])
+
+    def _names(self, number: int) -> Names:
+        """The series of a block as they are now."""
+        return self.open[number].names if number in self.open else self.state.blocks[number].names

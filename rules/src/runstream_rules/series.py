@@ -1,23 +1,31 @@
 """The series of one writer: their places in blocks of at most 1,000, in the order in which they first appeared by seq.
 
 That order is a property of the rows and not of the frames they came in, so that any grouping of the same rows gives the same places.
+
+A fleet's ranks log the same names in the same order, and names take more memory than what is kept of a series. So what follows from names alone is one object for all writers that have
+the same; it goes with the last of them.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 
+from runstream_rules.errors import StateUnreadable
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     Places = NDArray[np.int64]
 
 BLOCK_SERIES_MAX = 1000
-_ROUTES_MAX = 4096  # Lists of names remembered for one writer.
+_COUNT = struct.Struct("<I")
+_ROUTES_MAX = 4096  # Lists of names remembered for one directory.
 
 
 class Series(NamedTuple):
@@ -44,23 +52,75 @@ class Route(NamedTuple):
     parts: tuple[Part, ...]
 
 
+class Names:
+    """The series of a block in their order, and that as bytes: each text after its length. One object for all writers that log the same, as a fleet's ranks do; made by `names_of` and
+    `names_in`."""
+
+    __slots__ = ("__weakref__", "raw", "series")
+
+    def __init__(self, raw: bytes, series: tuple[Series, ...]) -> None:
+        self.raw = raw
+        self.series = series
+
+
+_names: WeakValueDictionary[bytes, Names] = WeakValueDictionary()
+_directories: WeakValueDictionary[tuple[int, ...], Directory] = WeakValueDictionary()
+
+
+def names_of(series: tuple[Series, ...]) -> Names:
+    """The object of some series."""
+    texts = (text.encode() for one in series for text in one)
+    raw = b"".join(part for text in texts for part in (_COUNT.pack(len(text)), text))
+    found = _names.get(raw)
+    if found is None:
+        found = _names[raw] = Names(raw, series)
+    return found
+
+
+def names_in(raw: bytes) -> Names:
+    """The object of series as bytes; raises StateUnreadable where they are none."""
+    found = _names.get(raw)
+    if found is None:
+        found = _names[raw] = Names(raw, _series(raw))
+    return found
+
+
+def _series(raw: bytes) -> tuple[Series, ...]:
+    texts: list[str] = []
+    at = 0
+    while at < len(raw):
+        start = at + _COUNT.size
+        at = start + _COUNT.unpack_from(raw.ljust(start, b"\xff"), at)[0]
+        if at > len(raw):
+            raise StateUnreadable(f"the names of a state's series need {at} bytes, and {len(raw)} are there")
+        texts.append(raw[start:at].decode())
+    return tuple(map(Series, texts[::3], texts[1::3], texts[2::3]))
+
+
+def directory_of(blocks: Sequence[Names]) -> Directory:
+    """The directory of blocks with these series; one object for all writers that have the same."""
+    key = tuple(map(id, blocks))
+    found = _directories.get(key)
+    if found is None:
+        found = _directories[key] = Directory(tuple(blocks))
+    return found
+
+
 class Directory:
-    """Series and their indices. What it answers never changes; `with_series` makes a new one.
+    """Series and their indices. What it answers never changes; a writer with more series has another one.
 
     Routes are found by the identity of the list of names first, since the codec gives the same list for the same bytes.
     """
 
-    def __init__(self, indices: dict[Series, int] | None = None, routes: dict[tuple[str, str, tuple[str, ...]], Route] | None = None) -> None:
-        self._indices = indices or {}
-        self._routes = routes or {}
+    def __init__(self, blocks: tuple[Names, ...]) -> None:
+        """Takes the series of each block. Use `directory_of`."""
+        self._blocks = blocks  # Held, so that nobody else gets their ids.
+        self._indices = {series: number * BLOCK_SERIES_MAX + place for number, names in enumerate(blocks) for place, series in enumerate(names.series)}
+        self._routes: dict[tuple[str, str, tuple[str, ...]], Route] = {}
         self._met: dict[tuple[int, str, str], tuple[tuple[str, ...], Route]] = {}
 
     def __len__(self) -> int:
         return len(self._indices)
-
-    def with_series(self, new: Mapping[Series, int]) -> Directory:
-        """A directory with more series at the indices given."""
-        return Directory({**self._indices, **new}, dict(self._routes))
 
     def missing(self, context: str, subject: str, names: tuple[str, ...]) -> list[Series]:
         """The series of a list of names that have no index yet; a list that was routed before has none."""

@@ -15,7 +15,7 @@ import numpy as np
 from runstream_rules import summary
 from runstream_rules.episodes import Episode
 from runstream_rules.errors import StateUnreadable
-from runstream_rules.series import BLOCK_SERIES_MAX, Directory, Series
+from runstream_rules.series import directory_of, names_in, names_of
 from runstream_rules.tracks import Track
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runstream_rules.book import RuleKey
+    from runstream_rules.series import Directory, Names, Series
     from runstream_schemas.records import MetricFrame
 
     Longs = NDArray[np.int64]
@@ -63,12 +64,16 @@ class Block:
     """At most 1,000 series; its rows below `mark` are in. By rule and version, `episodes` holds where each place stands that is not quiet, and `tracks` what the rule keeps."""
 
     mark: int
-    series: tuple[Series, ...]
+    names: Names = field(repr=False)
     longs: Longs
     doubles: Doubles
     episodes: Episodes
     tracks: Tracks
-    names: bytes = field(repr=False)  # The series as bytes; kept, since they change seldom and are written often.
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """Its series by place."""
+        return self.names.series
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +93,27 @@ class WriterState:
 
 def fresh(frame: MetricFrame) -> WriterState:
     """The state before a writer's first frame."""
-    return WriterState(frame.writer, Head(frame.run_id, frame.project, frame.started, frame.attempt, frame.rank), (new_block(()),), Directory())
+    return WriterState(frame.writer, Head(frame.run_id, frame.project, frame.started, frame.attempt, frame.rank), (_EMPTY,), _NOWHERE)
 
 
 def new_block(series: tuple[Series, ...]) -> Block:
     """A block whose series have seen nothing."""
     longs, doubles = summary.empty(len(series))
-    return Block(0, series, longs, doubles, {}, {}, names_of(series))
+    return Block(0, names_of(series), longs, doubles, {}, {})
+
+
+_EMPTY = new_block(())
+_NOWHERE = directory_of([_EMPTY.names])
 
 
 def let_go(state: WriterState) -> WriterState:
     """The state of a writer whose rows are all in: its series go, its mark stays."""
-    return WriterState(state.writer, replace(state.head, over=True), (new_block(()),), Directory())
+    return WriterState(state.writer, replace(state.head, over=True), (_EMPTY,), _NOWHERE)
 
 
 def is_over(entry: bytes) -> bool:
     """Whether a state's entry 0 says that its writer was let go; it is not read beyond that."""
     return entry[:2] == bytes((_VERSION, 1))
-
-
-def names_of(series: Iterable[Series]) -> bytes:
-    """Series as bytes: each text after its length."""
-    texts = (text.encode() for one in series for text in one)
-    return b"".join(part for text in texts for part in (_COUNT.pack(len(text)), text))
 
 
 def dump(state: WriterState, blocks: Iterable[int]) -> list[tuple[int, bytes]]:
@@ -133,12 +136,7 @@ def load(writer: int, entry: Callable[[int], bytes | None]) -> WriterState | Non
     blocks = [reader.block()]
     while (data := entry(len(blocks))) is not None:
         blocks.append(_Reader(data).block())
-    directory = Directory({series: index for index, series in _indexed(blocks)})
-    return WriterState(writer, head, tuple(blocks), directory)
-
-
-def _indexed(blocks: list[Block]) -> Iterable[tuple[int, Series]]:
-    return ((number * BLOCK_SERIES_MAX + place, series) for number, block in enumerate(blocks) for place, series in enumerate(block.series))
+    return WriterState(writer, head, tuple(blocks), directory_of([block.names for block in blocks]))
 
 
 def _text(value: str) -> bytes:
@@ -152,7 +150,7 @@ def _head(head: Head) -> bytes:
 
 
 def _block(block: Block) -> bytes:
-    parts = [_BLOCK.pack(block.mark, len(block.series), len(block.names)), block.names]
+    parts = [_BLOCK.pack(block.mark, len(block.series), len(block.names.raw)), block.names.raw]
     parts += (block.longs.astype("<i8", copy=False).tobytes(), block.doubles.astype("<f8", copy=False).tobytes())
     parts.append(_COUNT.pack(len(block.episodes)))
     for key, episodes in sorted(block.episodes.items()):
@@ -206,7 +204,9 @@ class _Reader:
 
     def block(self) -> Block:
         mark, count, size = self.unpack(_BLOCK)
-        names = self.take(size)
+        names = names_in(self.take(size))
+        if len(names.series) != count:
+            raise StateUnreadable(f"a state entry names {len(names.series)} series and has {count}")
         longs = self.array(summary.LONGS * count, "<i8").reshape(summary.LONGS, count)
         doubles = self.array(summary.DOUBLES * count, "<f8").reshape(summary.DOUBLES, count)
         episodes: dict[RuleKey, Mapping[int, Episode]] = {}
@@ -221,9 +221,4 @@ class _Reader:
             tracks[key] = Track(self.array(rows, "<u4").astype(np.int64), self.array(rows * width, "<f8").reshape(rows, width))
         if self.at != len(self.data):
             raise StateUnreadable(f"a state entry ends after {self.at} bytes, but {len(self.data)} came")
-        return Block(mark, _series(names, count), longs, doubles, episodes, tracks, names)
-
-
-def _series(names: bytes, count: int) -> tuple[Series, ...]:
-    reader = _Reader(names)
-    return tuple(Series(reader.text(), reader.text(), reader.text()) for _ in range(count))
+        return Block(mark, names, longs, doubles, episodes, tracks)
