@@ -18,7 +18,7 @@ from runstream_schemas.settings import Settings, environment_of
 from runstream_schemas.topics import MESSAGE_BYTES_MAX, TOPICS, writer_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from runstream_schemas.records import MetricFrame, Record
@@ -83,15 +83,15 @@ class Tail:
 
 
 class Part:
-    """One `python -m runstream_processors` process."""
+    """One `python -m runstream_processors` process, or one of another module that is started like it."""
 
-    def __init__(self, part: str, settings: Settings, folder: Path) -> None:
+    def __init__(self, part: str, settings: Settings, folder: Path, *, module: str = "runstream_processors", environ: Mapping[str, str] | None = None) -> None:
         self.log = folder / f"{part}-{uuid.uuid4().hex[:6]}.log"
         self.ready_file = self.log.with_suffix(".ready")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}
-        environment |= environment_of(settings) | {"RUNSTREAM_READY_FILE": str(self.ready_file), "RUNSTREAM_HOME": str(folder)}
+        environment |= environment_of(settings) | {"RUNSTREAM_READY_FILE": str(self.ready_file), "RUNSTREAM_HOME": str(folder)} | dict(environ or {})
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "runstream_processors", part], env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen([sys.executable, "-m", module, part], env=environment, stdout=log, stderr=log)
 
     def wait_ready(self, timeout_s: float = 40.0) -> None:
         """Waits for the ready file; fails the test with the process's own words."""

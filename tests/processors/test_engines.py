@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -232,16 +232,25 @@ class TestSilence:
 
 
 class TestBrokenRules:
-    def test_a_refused_rule_is_one_warning_and_one_letter(self, caplog: pytest.LogCaptureFixture) -> None:
-        """The letter holds the rule and its place, and says which field does not fit; nothing else stops."""
-        broken = replace(HIGH, rule_id="broken", kind="sorcery")
+    @pytest.mark.parametrize(
+        ("wrong", "reason"),
+        [
+            ({"kind": "sorcery"}, "a rule's kind must be one of threshold, "),
+            ({"metric": "x" * 5000}, "a rule's metric must be "),
+            ({"operator": "=>"}, "a rule's operator must be "),
+        ],
+        ids=["kind", "pattern", "operator"],
+    )
+    def test_a_refused_rule_is_one_warning_and_one_letter(self, wrong: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture) -> None:
+        """A kind or an operator that is unknown, a pattern that is none: the letter holds the rule and its place, and says which field does not fit; nothing else stops."""
+        broken = replace(HIGH, rule_id="broken", **wrong)
         world = World(HIGH, broken)
         learn(world.known, "rule", b"broken/9", wire.encode(replace(broken, writer=9)))
         world.frames(frame(0, 2.0))
         (letter,) = of(DeadLetter, world.ports)
         assert wire.decode(letter.value) == broken
         assert (letter.topic, letter.offset, letter.key) == ("t.rule", 7, b"broken")
-        assert letter.reason.startswith("a rule's kind must be one of threshold, ")
+        assert letter.reason.startswith(reason)
         assert len(of(Alert, world.ports)) == 1
         assert [record.message for record in caplog.records] == ["rule refused"]
 
