@@ -40,6 +40,14 @@ BENCHMARKS = {
         Benchmark("freshness", "log() to visible in a SELECT, at 100,000 points a second through agent, Kafka and sink"),
         Benchmark("replay", "a replay of the whole topic over the sink's rate in the same run, and whether tables and topics are equal afterwards"),
         Benchmark("storage", "bytes a point on disk, merged, of a fixed mix of metrics and hardware readings"),
+        Benchmark(
+            "process", "one processor worker: points a second with 100 rules of mixed kinds, over none, and small frames over an agent that only decodes"
+        ),
+        Benchmark("read", "a run of 105,000 rows read back into arrays by runstream.read, over HTTP"),
+        Benchmark("alert_latency", "log() to the alert record and to a webhook, at 100,000 points a second through agent, Kafka, processor and notifier"),
+        Benchmark(
+            "recovery", "a processor killed hard: until another has its partitions, until its state is read back, and the memory of a series (takes minutes)"
+        ),
         Benchmark("chart", "curves of a run of 102 million points over HTTP: fresh, merged, just replayed, through a rollup (takes minutes)"),
     )
 }

@@ -43,16 +43,17 @@ _LIMIT_S = 120.0
 _LOOK_S = 0.05
 
 
-def make_frames(points: int, rows: int, seed: int) -> Iterator[MetricFrame]:
-    """Frames of 20 names and so many rows, of eight ranks in turn: readings with noise, as float32 widened to doubles, 100 ms apart."""
+def make_frames(points: int, rows: int, seed: int, names: Sequence[str] = _NAMES) -> Iterator[MetricFrame]:
+    """Frames of 20 names (or others) and so many rows, of eight ranks in turn: readings with noise, as float32 widened to doubles, 100 ms apart."""
+    keys = tuple(names)
     random = np.random.default_rng(seed)
     run_id = new_uuid()
-    for number in range(points // (rows * len(_NAMES))):
+    for number in range(points // (rows * len(keys))):
         rank = number % _WRITERS
         seqs = np.arange(rows) + rows * (number // _WRITERS)
-        values = random.normal(1.0, 0.1, (rows, len(_NAMES))).astype(np.float32).astype(np.float64)
+        values = random.normal(1.0, 0.1, (rows, len(keys))).astype(np.float32).astype(np.float64)
         times = _START_MS + 100 * seqs + random.integers(0, 5, rows)
-        group = MetricGroup("training", "", _NAMES, seqs, seqs, times, values)
+        group = MetricGroup("training", "", keys, seqs, seqs, times, values)
         head = (run_id, 1 + rank + 100 * seed, _START_MS, "attempt", rank, "node-0", "benchmarks")
         yield MetricFrame(*head, int(seqs[0]), int(seqs[-1]) + 1, 0, (group,))
 
