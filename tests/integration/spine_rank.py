@@ -36,7 +36,7 @@ def main() -> int:
             for _ in range(2):
                 run.log({name: value(run.rank, name, step) for name in NAMES}, step=step, context=Context.TRAINING, time=1_790_000_000.0 + step + 0.125)
         for phase in range(PHASES):
-            run.log({"val": {"loss": 1.0 / (phase + 1), "bad": "no number"}}, context=Context.VALIDATION)
+            run.log({"val": {"loss": 1.0 / (phase + 1), "bad": ["no number"]}}, context=Context.VALIDATION)
             run.log({"score": float(phase)}, step=2**62 + phase, subject="model/net/1")
         params = {"int": 2**40, "float": 0.1, "nan": math.nan, "bool": True, "text": "ü", "none": None, "list": [1, "two", 3.5], "nested": {"rank": run.rank}}
         run.log_params(params)

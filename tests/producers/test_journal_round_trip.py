@@ -180,7 +180,7 @@ def test_a_closed_journal_says_how_it_ended(tmp_path: Path) -> None:
     """`end.json` has the state, the counts and the drops, the lock is free, and what is logged later is told once and kept out."""
     reports = Reports()
     writer = make_writer(tmp_path, report=reports)
-    writer.log({"a": 1, "b": "text"})
+    writer.log({"a": 1, "b": None})
     writer.close("failed", "ValueError: no")
     writer.log({"a": 2})
     writer.record(fmt.Kind.EVENT, {})

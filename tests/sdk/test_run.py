@@ -131,7 +131,8 @@ def test_params_keep_their_types(offline: Offline, caplog: pytest.LogCaptureFixt
     }
     assert {one["context"] for one in offline.records(run, fmt.Kind.PARAM)} == {"eval"}
     told = warnings_of(caplog)
-    assert len(told) == 7
+    assert len(told) == 8
+    assert any("names of params must be texts" in one for one in told)
     assert all(any(f"'{key}" in one for one in told) for key in ("bad", "bytes", "array", "listed", "endless", "huge"))
 
 
@@ -280,7 +281,8 @@ def test_the_identity_of_a_writer(offline: Offline, monkeypatch: pytest.MonkeyPa
     one = fmt.Identity.from_json((offline.journal(run)[0] / "writer.json").read_text())
     assert (one.run_id, one.project, one.kind, one.rank, one.local_rank, one.world_size, one.attempt) == (run.id, "p", "rank", 1, 1, 2, "torchrun-j-3")
     assert abs(one.started_ms / 1000 - time.time()) < 60
-    assert set(one.environment) == {"python", "platform", "command", "directory"}
+    assert {"python", "platform", "command", "directory", "env.RANK"} <= set(one.environment)
+    assert "packages" not in one.environment, "the first rank of the node tells them"
 
 
 def test_a_context_manager_finishes(offline: Offline) -> None:
@@ -317,7 +319,7 @@ def test_a_script_without_a_finish_ends_well(offline: Offline, ending: str, stat
 def test_the_account_of_a_run(offline: Offline, caplog: pytest.LogCaptureFixture) -> None:
     """Points logged and dropped are counted as the calls return; offline nothing is shipped, and finish says what is kept and where."""
     run = runstream.init("p")
-    run.log({"a": 1.0, "b": "x"})
+    run.log({"a": 1.0, "b": [2.0]})
     run.log({"a": 1.0, "b": None, "c": 2})
     assert (run.points_logged, dict(run.points_dropped), run.rows_shipped, run.points_shipped) == (3, {"bad_value": 2}, 0, 0)
     done = run.finish(5)
@@ -371,7 +373,7 @@ def test_strict_mode_raises(offline: Offline) -> None:
     """With strict=True what would be a warning is a StrictError, in every call."""
     run = runstream.init("p", strict=True)
     calls: tuple[Callable[[], object], ...] = (
-        lambda: run.log({"a": "text"}),
+        lambda: run.log({"a": ["text"]}),
         lambda: run.log({"a": 1.0}, step=0.5),  # pyright: ignore[reportArgumentType]
         lambda: run.log_params({"a": object()}),
         lambda: run.log_event("x", step="y"),  # pyright: ignore[reportArgumentType]

@@ -6,6 +6,7 @@ No Kafka, no files and no clock in here.
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,13 @@ class Cutter:
             return Keyed("event", event.subject.encode() or key, event)
         if row.kind == fmt.Kind.PARAM:
             return Keyed("param", key, rec.Param(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, **payload))
+        if row.kind == fmt.Kind.VALUE:
+            data: str | None = payload.pop("data", None)
+            blob = None if data is None else base64.b64decode(data)
+            return Keyed("value", key, rec.Value(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, data=blob, **payload))
+        if row.kind == fmt.Kind.ALERT:
+            alert = rec.Alert(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, project=one.project, **payload)
+            return Keyed("alert", alert.alert_id.encode(), alert)
         if row.kind == fmt.Kind.RULE:
             rule = rec.Rule(writer=one.writer, ordinal=self._rules + 1, seq=row.seq, **payload)
             self._rules += 1

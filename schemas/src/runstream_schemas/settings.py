@@ -30,6 +30,8 @@ _SECRET = frozenset({"archive_url", "kafka_options", "clickhouse_url", "analyst_
 _ADDRESS = "an address that begins with http:// or https://"
 # What a setting with a pattern expects, in words: an expression would tell people little.
 _EXPECTED = {
+    "capture": "all, none or names of parts, separated by commas, such as git,packages or all,-variables",
+    "console_url": _ADDRESS,
     "topic_prefix": "1 to 80 letters, digits, dots, underscores and dashes",
     "clickhouse_url": _ADDRESS,
     "clickhouse_database": "a name of at most 63 letters, digits and underscores that begins with no digit",
@@ -120,6 +122,12 @@ class Settings(Model):
     )
     strict: bool = Field(default=False, description="raise on bad input instead of warning once; for tests")
     run_id: str | None = Field(default=None, description="run that every rank of a job joins")
+    capture: str = Field(
+        default="all",
+        description="what a run captures at its start: all, none, or some of python,platform,command,directory,git,packages,variables; or all but some: all,-git",
+        pattern=r"^(all|none|-?(python|platform|command|directory|git|packages|variables))(,-?(python|platform|command|directory|git|packages|variables))*$",
+    )
+    console_url: str | None = Field(default=None, description="address of the console, where `run.url` points to", pattern=r"^https?://")
     webhook: str | None = Field(default=None, description="URL that the notifier posts alerts to", pattern=r"^https?://", repr=False)
     webhook_secret: str | None = Field(default=None, description="secret that signs what the notifier posts to the webhook", min_length=1, repr=False)
     notify: str | None = Field(default=None, description="notification URLs of Apprise, separated by spaces; NAME=URL names the channel", repr=False)

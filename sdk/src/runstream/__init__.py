@@ -7,9 +7,11 @@ with runstream.init(project="digits", name="baseline") as run:
 """
 
 from runstream._alerts import Condition
-from runstream._init import attach, init
-from runstream._module import alert_on, current, finish, log, log_event, log_params
+from runstream._emit import emit_event
+from runstream._init import attach, init, register
+from runstream._module import alert, alert_on, current, define_metric, finish, log, log_event, log_params, timed
 from runstream._run import Run
+from runstream._track import track
 from runstream._types import Context, Event, EventSource, Finished
 from runstream_producers.errors import StrictError
 from runstream_schemas.settings import SettingsError
@@ -23,12 +25,18 @@ __all__ = [
     "Run",
     "SettingsError",
     "StrictError",
+    "alert",
     "alert_on",
     "attach",
     "current",
+    "define_metric",
+    "emit_event",
     "finish",
     "init",
     "log",
     "log_event",
     "log_params",
+    "register",
+    "timed",
+    "track",
 ]

@@ -38,6 +38,10 @@ FROM
     UNION ALL
     SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM params_history WHERE run_id = {run:UUID} GROUP BY writer
     UNION ALL
+    SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM values_log WHERE run_id = {run:UUID} GROUP BY writer
+    UNION ALL
+    SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM alerts_log WHERE run_id = {run:UUID} AND kind = 'code' GROUP BY writer
+    UNION ALL
     SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM run_changes WHERE run_id = {run:UUID} GROUP BY writer
 )
 WHERE writer != 0

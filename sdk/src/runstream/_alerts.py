@@ -50,7 +50,7 @@ class Condition:
 
     Example:
         >>> slow = Condition("aggregate", aggregate="median", window=50, operator=">", threshold=2.0)
-        >>> run.alert_on("step_seconds", slow, for_s="1m")
+        >>> rule_id = run.alert_on("step_seconds", slow, for_s="1m")
     """
 
     kind: RuleKind

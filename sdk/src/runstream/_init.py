@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import platform
-import shlex
 import socket
 import sys
 import time as clock
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from runstream import _hooks
+from runstream import _existed, _hooks, _surroundings
 from runstream._launch import Launch, launch_of
 from runstream._module import current, hold
 from runstream._ray import ray_place
@@ -47,10 +44,14 @@ def init(
     task: str | None = None,
     notes: str | None = None,
     tags: Sequence[str] | None = None,
+    group: str | None = None,
+    parent: Run | str | None = None,
     config: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    resume: Literal["allow", "must", "never"] = "allow",
     mode: Literal["online", "inline", "offline", "disabled"] | None = None,
     strict: bool | None = None,
+    capture: str | None = None,
     kafka: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -67,10 +68,15 @@ def init(
         task: what is trained.
         notes: free text.
         tags: labels for people.
+        group: name of a group of runs that belong together, such as a sweep.
+        parent: the run that this one is a part of, or its id; see also `Run.child`.
         config: logged as params.
         metadata: whatever else is to be said of the run, as JSON can hold it.
+        resume: `allow` joins a run of this id, whether it is there or not. `must` expects it to be there, and tells where it is not. `never` makes this start a run of its own
+            where it is, and tells. The last two ask ClickHouse and wait 2 s at most; where nobody can be asked they are as `allow`.
         mode: `online` ships by an agent beside the ranks, `inline` by a thread of this process, `offline` keeps the journal on disk, `disabled` records nothing.
         strict: raise on bad input instead of warning once; for tests.
+        capture: what is captured of the process at its start: `all`, `none`, or parts of it such as `git,packages` or `all,-variables` (docs/sdk.md lists them).
         kafka: Kafka bootstrap servers; else `RUNSTREAM_KAFKA`, the settings file, or the embedded stack of the home folder, which may be started later.
         settings: any other setting by its name, such as `{"batch_size": 65536}`; `runstream settings` lists them. What concerns shipping holds for the agent that this run starts;
             one that serves the node already keeps its own.
@@ -79,23 +85,26 @@ def init(
         The run, whose `id` is: the UUIDv5 of project and `id` or `external_id`; else `RUNSTREAM_RUN_ID`; else what the launcher (torchrun, Slurm, mpirun, Ray) makes unique; else new.
 
     Raises:
-        SettingsError: a setting is wrong. Nothing else: where no journal can be written there is one warning, and the run records nothing.
+        SettingsError: a setting is wrong. Nothing else, unless strict: where no journal can be written there is one warning, and the run records nothing.
 
     Example:
         >>> with runstream.init(project="digits", name="baseline") as run:
         ...     run.log({"loss": 0.5}, step=1)
     """
-    given = {**(settings or {}), **{name: value for name, value in (("mode", mode), ("strict", strict), ("kafka", kafka)) if value is not None}}
+    options = (("mode", mode), ("strict", strict), ("capture", capture), ("kafka", kafka))
+    given = {**(settings or {}), **{key: value for key, value in options if value is not None}}
     chosen = load(given)
     report = Reporter(strict=chosen.strict)
-    project = str(project)
+    project = _checked_project(project, report)
     launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
     run_id = _run_id(project, id or external_id, chosen, launch, report)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
     _hooks.install(chosen.preemption_signals)  # First, so that no signal finds a journal and nobody to end it.
+    if resume != "allow":
+        run_id = _resumed(run_id, project, resume, chosen, launch, report)
     with whole_beginning():
         run = _begin(run_id, project, chosen, launch, report)
-        run.change(name=name, metadata=metadata, **said)
+        run.change(name=name, metadata=metadata, group=group, parent=parent, **said)
     if config:
         run.log_params(config)
     os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=str)
@@ -105,6 +114,65 @@ def init(
         previous.finish_within(0.0, quiet=True)
     hold(run)
     return run
+
+
+def register(project: str, name: str | None = None, **options: Any) -> Run:
+    """Makes a run known before it starts: as `init`, whose arguments it takes, for programs that want each step of its life in a call of its own.
+
+    `run.start()` then says that work begins, and `run.stop()` ends it.
+
+    Example:
+        >>> run = runstream.register(project="digits", external_id="job-7")
+        >>> finished = run.start().stop()
+    """
+    return init(project, name, **options)
+
+
+def begin_child(parent: Run, settings: Settings, report: Reporter, name: str, config: Mapping[str, Any] | None, said: Mapping[str, Any]) -> Run:
+    """A run that is a part of another; see `Run.child`."""
+    launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
+    if not parent.alive:
+        settings = load({"mode": "disabled"})
+        report("child", f"run {parent.id} has ended, and its child {name!r} records nothing")
+    with whole_beginning():
+        run = _begin(ids.named_uuid("child", parent.id, str(name)), parent.project, settings, launch, report)
+        run.change(**{"name": name, "parent": parent.id, **said})
+    if config:
+        run.log_params(config)
+    return run
+
+
+def begin_client() -> Run:
+    """A writer that belongs to no run, for events of other systems."""
+    settings = load()
+    launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
+    _hooks.install(settings.preemption_signals)
+    with whole_beginning():
+        return _begin("", "", settings, launch, Reporter(strict=settings.strict), kind="client")
+
+
+def _checked_project(project: Any, report: Reporter) -> str:
+    if not isinstance(project, str) or not project:
+        report("project", f"project of init must be a text that is not empty, got {project!r}: the run is recorded under {str(project)!r}")
+    return str(project)
+
+
+def _resumed(run_id: str, project: str, resume: Any, settings: Settings, launch: Launch, report: Reporter) -> str:
+    """The id to begin under, once it is known whether the run is there."""
+    if resume not in ("must", "never"):
+        report("resume", f"resume of init must be allow, must or never, got {resume!r}: it was taken as allow")
+        return run_id
+    identity = _identity(run_id, project, socket.gethostname(), launch, {}, "rank")
+    existed = _existed.ask(settings, identity)
+    if existed is None:
+        report("resume", f"resume={resume!r} was taken as allow: no ClickHouse could be asked whether run {run_id} is there (RUNSTREAM_CLICKHOUSE_URL)")
+    elif resume == "must" and not existed:
+        report("resume", f"resume='must' expected run {run_id} to be there, and nothing of it is stored: it begins now")
+    elif resume == "never" and existed:
+        fresh = ids.named_uuid("again", run_id, identity.attempt)
+        report("resume", f"resume='never' expected no run {run_id}, and there is one: this start is run {fresh}")
+        return fresh
+    return run_id
 
 
 def attach() -> Run:
@@ -152,7 +220,7 @@ def _join(run_id: str, project: str, given: dict[str, Any]) -> Run:
     return run
 
 
-def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report: Reporter) -> Run:
+def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report: Reporter, kind: str = "rank") -> Run:
     """This process's part in a run: its journal and its agent."""
     runs: list[Run] = []
 
@@ -160,7 +228,8 @@ def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report
         runs[0].begun_in_child()
         _hooks.begun_in_child(settings.preemption_signals)
 
-    identity = partial(_identity, run_id, project, socket.gethostname(), launch)
+    surroundings = {} if settings.mode == "disabled" else _surroundings.captured(_parts(settings.capture), first_of_node=launch.local_rank == 0)
+    identity = partial(_identity, run_id, project, socket.gethostname(), launch, surroundings, kind)
     journal = None if settings.mode == "disabled" else _journal(settings, identity, report, begun_in_child)
     run = Run(run_id, project, launch.rank, settings, journal, report)
     runs.append(run)
@@ -195,13 +264,13 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _identity(run_id: str, project: str, host: str, launch: Launch) -> Identity:
+def _identity(run_id: str, project: str, host: str, launch: Launch, environment: dict[str, str], kind: str) -> Identity:
     writer = ids.new_writer()
     return Identity(
         writer=writer,
         run_id=run_id,
         project=project,
-        kind="rank",
+        kind=kind,
         rank=launch.rank,
         local_rank=launch.local_rank,
         world_size=launch.world_size,
@@ -210,16 +279,18 @@ def _identity(run_id: str, project: str, host: str, launch: Launch) -> Identity:
         pid=os.getpid(),
         attempt=launch.attempt or f"{writer:016x}",
         started_ms=clock.time_ns() // 1_000_000,
-        environment={"python": platform.python_version(), "platform": _platform(), "command": shlex.join(sys.orig_argv), "directory": os.getcwd()},  # noqa: PTH109
+        environment=environment,
     )
 
 
-def _platform() -> str:
-    """System, release, machine and C library. `platform.platform` says the same and starts a process for it, which training with MPI or many threads must not be made to do."""
-    one = os.uname()
-    with contextlib.suppress(ValueError, OSError):
-        return f"{one.sysname}-{one.release}-{one.machine}-with-{(os.confstr('CS_GNU_LIBC_VERSION') or '').replace(' ', '')}"
-    return f"{one.sysname}-{one.release}-{one.machine}"
+def _parts(capture: str) -> frozenset[str]:
+    """The parts that a setting names; those behind a minus are left out."""
+    names = capture.split(",")
+    left_out = {name[1:] for name in names if name.startswith("-")}
+    wanted = set(names) - {"none"} - {name for name in names if name.startswith("-")}
+    if "all" in wanted or (left_out and not wanted):
+        wanted = set(_surroundings.PARTS)
+    return frozenset(wanted - left_out)
 
 
 def _journal(settings: Settings, make_identity: Callable[[], Identity], report: Reporter, begun_in_child: Callable[[], None]) -> JournalWriter | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from runstream._types import Finished
@@ -10,6 +11,7 @@ from runstream_producers.journal.compilers import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from runstream._run import Run
     from runstream._types import Event
@@ -22,7 +24,7 @@ class _Current:
     told = False
 
 
-def hold(run: Run) -> None:
+def hold(run: Run | None) -> None:
     """Makes a run the one that module-level calls go to."""
     _Current.run = run
 
@@ -67,6 +69,27 @@ def alert_on(metric: str, condition: Any, threshold: float | None = None, **opti
     """`Run.alert_on` on the current run."""
     run = _run("alert_on")
     return "" if run is None else run.alert_on(metric, condition, threshold, **options)
+
+
+@untraced
+def alert(title: str, text: str = "", level: Any = "warning", **options: Any) -> str:
+    """`Run.alert` on the current run."""
+    run = _run("alert")
+    return "" if run is None else run.alert(title, text, level, **options)
+
+
+@untraced
+def define_metric(name: str, **options: Any) -> None:
+    """`Run.define_metric` on the current run."""
+    run = _run("define_metric")
+    if run is not None:
+        run.define_metric(name, **options)
+
+
+def timed(name: str, **options: Any) -> AbstractContextManager[Any]:
+    """`Run.timed` on the current run."""
+    run = _run("timed")
+    return nullcontext() if run is None else run.timed(name, **options)
 
 
 @untraced

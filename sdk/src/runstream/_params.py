@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from runstream import _secrets
 from runstream_producers.journal import values as val
 
 _DEPTH_MAX = 32
@@ -15,27 +16,29 @@ Told = tuple[str | None, str]
 _NONE: Told = (None, "")
 
 
-def flatten(params: Any) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
-    """Key, kind and JSON text of each param, nested dicts flattened with `.`; and by key why others were refused."""
+def flatten(params: Any, report: Callable[[str, str], None]) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
+    """Key, kind and JSON text of each param, nested dicts flattened with `.` and secrets hidden; and by key why others were refused."""
     taken: list[tuple[str, str, str]] = []
     refused: dict[str, str] = {}
-    _flatten_into(taken, refused, "", params, 0)
+    _flatten_into(taken, refused, "", params, 0, report)
     return taken, refused
 
 
-def _flatten_into(taken: list[tuple[str, str, str]], refused: dict[str, str], prefix: str, params: Any, depth: int) -> None:
+def _flatten_into(taken: list[tuple[str, str, str]], refused: dict[str, str], prefix: str, params: Any, depth: int, report: Callable[[str, str], None]) -> None:
     if not isinstance(params, Mapping):
         refused[prefix] = f"expected a mapping of names to values, got {val.told(params)}"
         return
     for key, value in cast("Mapping[Any, Any]", params).items():
         name = prefix + val.text_of(key)
+        if not isinstance(key, str):
+            report("param_key", f"names of params must be texts, got {val.told(key)} ({val.shown(key)}): it was taken as {name!r}")
         if isinstance(value, Mapping) and value:
             if depth < _DEPTH_MAX:
-                _flatten_into(taken, refused, f"{name}.", value, depth + 1)
+                _flatten_into(taken, refused, f"{name}.", value, depth + 1, report)
             else:
                 refused[name] = f"dictionaries are nested more than {_DEPTH_MAX} deep"
             continue
-        kind, text = told_of(value)
+        kind, text = told_of(_secrets.hidden(name, value))
         if kind is None:
             refused[name] = f"expected bool, int, float, string, None or a list of them, got {val.told(cast('Any', value))}"
         else:
@@ -93,9 +96,10 @@ def _object(value: Mapping[Any, Any], depth: int) -> Told:
 
 
 def json_values(metadata: Mapping[Any, Any]) -> dict[str, str]:
-    """Metadata as JSON texts by key; what JSON cannot hold is kept as its text."""
+    """Metadata as JSON texts by key, secrets hidden; what JSON cannot hold is kept as its text."""
     out: dict[str, str] = {}
-    for key, value in metadata.items():
+    for key, given in metadata.items():
+        value = _secrets.hidden(val.text_of(key), given)
         try:
             text = json.dumps(value, default=val.shown)
         except (TypeError, ValueError, RecursionError):  # A key that is no text, or a value within itself.

@@ -5,23 +5,27 @@ Each function takes the `report` to which it says what it left out or changed.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from runstream._params import json_values
+from runstream._params import json_values, told_of
 from runstream._types import Event, EventSource
+from runstream_producers.journal import blobs
 from runstream_producers.journal import values as val
 from runstream_schemas import ids
 
 if TYPE_CHECKING:
-    import enum
     from collections.abc import Callable
 
     from runstream_schemas.records import Severity
 
     Report = Callable[[str, str], None]
 
+# Keys of a run's metadata that stand for its place among others; users' keys do not begin so.
+_OURS = "runstream."
+_PLACES = frozenset({"group", "parent"})
 _RUN_TEXTS = frozenset({"name", "owner", "namespace", "external_id", "framework", "task", "notes"})
 
 
@@ -61,11 +65,87 @@ def change_of(fields: Mapping[str, Any], now_ms: int, report: Report) -> dict[st
             continue
         if key in _RUN_TEXTS:
             said[key] = val.text_of(value)
+        elif key in _PLACES:
+            said.setdefault("metadata", {})[f"{_OURS}{key}"] = json.dumps(val.text_of(getattr(value, "id", value)))
         elif key == "tags" and isinstance(value, Iterable):
+            if isinstance(value, str):
+                report("run:tags", f"tags of the run must be a list of texts, got the text {val.shown(value)}: it was taken as one tag")
             said[key] = [val.text_of(tag) for tag in ([value] if isinstance(value, str) else cast("Iterable[Any]", value))]
         elif key == "metadata" and isinstance(value, Mapping):
-            said[key] = json_values(cast("Mapping[Any, Any]", value))
+            found = json_values(cast("Mapping[Any, Any]", value))
+            ours = [name for name in found if name.startswith(_OURS)]
+            for name in ours:
+                del found[name]
+                report(f"run:{name}", f"metadata {name!r} of the run was not recorded: names that begin with {_OURS!r} are taken")
+            if found or not ours:
+                said.setdefault(key, {}).update(found)
         else:
-            wanted = {"tags": "a list of texts", "metadata": "a mapping"}.get(key, f"one of {', '.join(sorted(_RUN_TEXTS))}, tags, metadata")
+            wanted = {"tags": "a list of texts", "metadata": "a mapping"}.get(key, f"one of {', '.join(sorted(_RUN_TEXTS | _PLACES))}, tags, metadata")
             report(f"run:{key}", f"{key!r} of the run was not recorded: expected {wanted}, got {val.told(value)}")
     return {"time_ms": now_ms} | said
+
+
+def definition_of(metric: str, role: str, said: str, now_ms: int) -> dict[str, Any]:
+    """The payload of something that is said of a metric, such as its unit."""
+    names = {"kind": "list", "value": json.dumps([metric])}
+    return {"time_ms": now_ms, "name": val.text_of(said), "role": role} | names
+
+
+def summary_of(name: str, value: Any, now_ms: int, report: Report) -> dict[str, Any] | None:
+    """The payload of a summary value; None where it is none that can be kept, which is told."""
+    kind, text = told_of(value)
+    fields: dict[str, Any] | None = {"kind": kind, "value": text}
+    if kind is None:
+        try:
+            fields = blobs.blob_of(value)
+        except ValueError as error:
+            report(f"summary:{name}", f"summary value {name!r} was not set: {error}")
+            return None
+    if fields is None:
+        report(
+            f"summary:{name}",
+            f"summary value {name!r} was not set: expected bool, int, float, string, None, a list of them, bytes or an array, got {val.told(value)}",
+        )
+        return None
+    return {"time_ms": now_ms, "name": name, "role": "summary"} | fields
+
+
+def alert_of(
+    title: str,
+    text: str,
+    level: Severity,
+    step: int | None,
+    subject: str,
+    labels: Mapping[str, str],
+    channels: Sequence[str],
+    now_ms: int,
+    report: Report,
+) -> dict[str, Any]:
+    """The payload of an alert that code raises at once: it belongs to no rule, and its value is none."""
+    number = 0 if step is None else val.step_of(step)
+    if number is None:
+        report("alert:step", f"step of alert {title!r} must be an integer of at most 64 bits, got {val.shown(step)}: it was kept without one")
+    return {
+        "alert_id": ids.new_uuid(),
+        "version": 0,
+        "state": "firing",
+        "rule_id": "",
+        "rule_version": 0,
+        "rule_name": title,
+        "kind": "code",
+        "severity": level,
+        "metric": "",
+        "context": "",
+        "subject": subject,
+        "step": number or 0,
+        "time_ms": now_ms,
+        "value": math.nan,
+        "operator": "",
+        "threshold": None,
+        "text": text,
+        "late": False,
+        "decided_ms": now_ms,
+        "channels": [val.text_of(channel) for channel in ([channels] if isinstance(channels, str) else channels)],
+        "labels": {val.text_of(key): val.text_of(one) for key, one in labels.items()},
+        "opened_ms": now_ms,
+    }

@@ -25,7 +25,9 @@ class Rows(Protocol):
     @property
     def dropped(self) -> dict[str, int]: ...
 
-    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None: ...
+    def log(
+        self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "", source: Any = None
+    ) -> None: ...
     def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> bool: ...
     def wait_for_devices(self, deadline: float) -> None: ...
     def close(self, state: str, reason: str) -> None: ...
@@ -40,7 +42,7 @@ class NoRows:
         self.points = 0
         self.dropped: dict[str, int] = {}
 
-    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None:
+    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "", source: Any = None) -> None:
         """Does nothing."""
 
     def record(self, kind: fmt.Kind, payload: Mapping[str, Any]) -> bool:  # noqa: ARG002 - as a journal's
@@ -64,9 +66,9 @@ class Reporter:
         self._strict = strict
         self._told: set[str] = set()
 
-    def __call__(self, key: str, sentence: str) -> None:
-        """Tells a sentence unless one of its kind was told before; raises StrictError in strict mode."""
-        if self._strict and not in_signal():
+    def __call__(self, key: str, sentence: str, *, always: bool = False) -> None:
+        """Tells a sentence unless one of its kind was told before; raises StrictError in strict mode, unless it is `always` told since it is no trouble."""
+        if self._strict and not always and not in_signal():
             raise StrictError(sentence)
         if key not in self._told and len(self._told) < 10_000:
             self._told.add(key)

@@ -12,13 +12,13 @@ import os
 import time as clock
 from typing import TYPE_CHECKING, Any, Literal
 
-from runstream import _ends, _records
+from runstream import _clock, _ends, _existed
 from runstream._alerts import rule_of
 from runstream._delivery import Delivery
-from runstream._params import flatten
 from runstream._rows import NoRows
+from runstream._said import Said
 from runstream._told import in_signal, warn
-from runstream._types import Event, EventSource, Finished
+from runstream._types import Finished
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import values as val
 from runstream_producers.journal.compilers import untraced
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from runstream._alerts import Condition
     from runstream._rows import Reporter, Rows
+    from runstream.read import StoredEvent
     from runstream_producers.journal.writer import JournalWriter
     from runstream_schemas.records import Operator, Severity
     from runstream_schemas.settings import Settings
@@ -44,13 +45,14 @@ held_signals: list[int] = []  # Signals that came while a journal was being begu
 _beginning: list[None] = []  # One for each run that is being begun.
 
 
-class Run:
+class Run(Said):
     """One process's part in a run. Made by `runstream.init`; usable as a context manager, which finishes it.
 
     Attributes:
         id: UUID of the run, shared by all its ranks.
         project: the project it belongs to.
         rank: this process's global rank.
+        summary: values that say how it came out, to be set by name.
     """
 
     def __init__(self, run_id: str, project: str, rank: int, settings: Settings, rows: JournalWriter | None, report: Reporter) -> None:
@@ -60,10 +62,14 @@ class Run:
         self._settings = settings
         self._journal = rows
         self._rows: Rows = rows or NoRows()
-        self._report = report
+        self._report: Reporter = report
         self._ending: _ends.Ending | None = None
         self.closing = False  # Its journal is being ended: a signal that would end the process meanwhile is held until that is done.
         self._finished: Finished | None = None
+        self._existed: bool | Literal["unasked"] | None = "unasked"
+        self._started = False
+        self._echoes = settings.mode == "offline"
+        self._begin_words()
         self._delivery = Delivery(settings)
         # Bound once: a call through one more layer would cost a fifth of the whole.
         self.__dict__["log"] = self._rows.log
@@ -82,46 +88,25 @@ class Run:
         time: float | dt.datetime | None = None,
         context: str | enum.Enum | None = None,
         subject: str = "",
+        source: str | None = None,
     ) -> None:
         """Logs metric values; returns in about a microsecond, without network or disk flush, and survives the death of the process.
 
         Args:
-            data: values by name. A value is a number: Python's, numpy's, or a tensor of one element. NaN and infinities are kept. Nested dicts flatten with `/`.
+            data: values by name. A value is a number (Python's, numpy's, or a tensor of one element), which is kept as a double with NaN and infinities; or a text, bytes, or an array
+                or tensor of several elements in the host's memory, which keeps its dtype and shape and costs a record of its own. Nested dicts flatten with `/`.
                 Anything else is refused for its name with one warning, and the rest is kept.
             step: any integer in any order; without it a counter of this process and context is used.
             time: epoch seconds or a datetime, which is local time where it names no zone; now if None.
             context: a phase, such as `Context.VALIDATION` or `"validation"`.
             subject: what the values are about, such as `model/bert/3`; the run itself if empty.
+            source: the library they come from; where omitted, the framework that calls, or the library whose numbers they are, looked at when a name is first met.
+                Calls that name one take some 10 times as long: `define_metric(name, source=...)` says it once.
 
         Example:
             >>> run.log({"loss": 0.31, "lr": 1e-3}, step=10)
         """
-        self._rows.log(data, step, time=time, context=context, subject=subject)
-
-    @untraced
-    def log_params(self, params: Mapping[str, Any], *, context: str | enum.Enum | None = None) -> None:
-        """Logs parameters: nested dicts flatten with `.`, and bool, int, float, string, None and lists keep their types. A later value of a key is a new version of it."""
-        now_ms = clock.time_ns() // 1_000_000
-        where = val.context_of(context)
-        taken, refused = flatten(params)
-        for key, why in refused.items():
-            self._report(f"param:{key}", f"param {key!r} was not logged: {why}")
-        for key, kind, text in taken:
-            self._rows.record(fmt.Kind.PARAM, {"time_ms": now_ms, "key": key, "context": where, "kind": kind, "value": text})
-
-    @untraced
-    def log_event(
-        self, event: Event | str, *, metadata: Mapping[str, Any] | None = None, source: EventSource | str = "", step: int | None = None, subject: str = ""
-    ) -> str:
-        """Logs something that happened, given as an `Event` or by its name and the other arguments; returns its id, empty where it could not be recorded.
-
-        Example:
-            >>> run.log_event("checkpoint_started", metadata={"bytes": 1 << 30}, source="trainer")
-        """
-        if not isinstance(event, Event):
-            event = Event(event, source=source, metadata=metadata or {}, step=step, subject=subject)
-        payload = _records.event_of(event, clock.time(), self._report)
-        return payload["event_id"] if self._rows.record(fmt.Kind.EVENT, payload) else ""
+        self._rows.log(data, step, time=time, context=context, subject=subject, source=source)
 
     @untraced
     def alert_on(
@@ -159,7 +144,7 @@ class Run:
             labels: names with texts that its alerts carry.
 
         Example:
-            >>> run.alert_on("loss", ">", 10.0, severity="critical")
+            >>> rule_id = run.alert_on("loss", ">", 10.0, severity="critical")
         """
         payload = rule_of(
             self.id,
@@ -176,7 +161,7 @@ class Run:
             rank=rank,
             channels=channels,
             labels=labels,
-            now_ms=clock.time_ns() // 1_000_000,
+            now_ms=_clock.now_ms(),
             report=self._report,
         )
         if payload is None:
@@ -184,10 +169,66 @@ class Run:
         self._rows.record(fmt.Kind.RULE, payload)
         return payload["rule_id"]
 
-    @untraced
-    def change(self, **fields: Any) -> None:
-        """Says something of the run: `name`, `owner`, `namespace`, `external_id`, `framework`, `task`, `notes`, `tags` or `metadata`; None says nothing."""
-        self._rows.record(fmt.Kind.RUN, _records.change_of(fields, clock.time_ns() // 1_000_000, self._report))
+    # ---- its place among runs ----------------------------------------------------------------------------------------------------------
+
+    def child(self, name: str, *, config: Mapping[str, Any] | None = None, **said: Any) -> Run:
+        """Begins a run that is a part of this one, such as a fold or a trial; every rank that asks for the same name joins the same one. Module-level calls stay with the run they had.
+
+        Args:
+            name: its name, and with the parent's id what it is known by.
+            config: logged as its params.
+            said: what else `change` takes, such as `tags` or `notes`.
+
+        Example:
+            >>> with run.child("fold-1", config={"fold": 1}) as fold:
+            ...     fold.log({"accuracy": 0.9}, step=1)
+        """
+        from runstream._init import begin_child
+
+        return begin_child(self, self._settings, self._report, name, config, said)
+
+    @property
+    def url(self) -> str:
+        """The page of the run in the console that setting `console_url` names; empty where none is set."""
+        base = self._settings.console_url
+        return f"{base.rstrip('/')}/runs/{self.id}" if base else ""
+
+    @property
+    def existed(self) -> bool | None:
+        """Whether an earlier start of this rank belongs to the run, as far as ClickHouse has heard; None where nobody can be asked (offline, no address, no answer).
+
+        Asks once, when first read, and waits 2 s for an answer at most.
+        """
+        if self._existed == "unasked":
+            identity = None if self._journal is None else self._journal.identity
+            self._existed = _existed.ask(self._settings, identity)
+        return self._existed
+
+    def start(self) -> Run:
+        """Says that work begins, by an event `run_started`, once; returns the run. For those who `register` a run before they start it; `init` needs no start.
+
+        Example:
+            >>> run.start() is run
+            True
+        """
+        if not self._started:
+            self._started = True
+            self.log_event("run_started", source="runstream")
+        return self
+
+    def stop(self, timeout: float = TIMEOUT_S) -> Finished:
+        """Ends this process's part, as `finish` does."""
+        return self.finish(timeout)
+
+    def events(self, name: str | None = None) -> list[StoredEvent]:
+        """Events of the run, of all its ranks, as ClickHouse has them by now; of this name, if one is given. Blocks for a query.
+
+        Raises:
+            runstream.read.ReadError: no ClickHouse is named or answers.
+        """
+        from runstream import read
+
+        return read.events(self.id, name=name, url=self._settings.clickhouse_url, database=self._settings.clickhouse_database)
 
     # ---- the account and the end -------------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,8 @@ class Kind(IntEnum):
     EVENT = 5
     PARAM = 6
     RULE = 7
+    VALUE = 8
+    ALERT = 9
 
 
 @dataclass(frozen=True, slots=True)

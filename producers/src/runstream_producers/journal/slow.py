@@ -1,20 +1,23 @@
 """The slow way of a log call: whatever `writer` cannot pack at once. Names, values, step and time are sorted out one by one, key sets are defined, and values on a device are handed over.
 
-What bad values, steps and times are is `values`' matter. Everything here runs inside of a call that `writer` has let in.
+What bad values, steps and times are is `values`' matter, values that are no numbers `blobs`', where values come from `sources`'.
+Everything here runs inside of a call that `writer` has let in.
 """
 
 from __future__ import annotations
 
+import json
 import time as clock
 from typing import TYPE_CHECKING, Any
 
-from runstream_producers.journal import devices, plans
+from runstream_producers.journal import blobs, devices, plans, sources
+from runstream_producers.journal import format as fmt
 from runstream_producers.journal import values as val
 from runstream_producers.journal.late import LateRow, LateRows
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Set
 
     from runstream_producers.journal.tail import Tail
 
@@ -27,23 +30,32 @@ ROW_BYTES_MAX = MESSAGE_BYTES_MAX - (64 << 10)
 class SlowWay:
     """Writes rows to `tail` with plans of `scopes`; `late` are the rows that wait for a device, None as long as there were none.
 
-    `write_late` gets each of these once its values have been read, with why some could not be, in the thread that read them.
+    `write_late` gets each of these once its values have been read, with why some could not be, in the thread that read them; `record` writes a record of another kind.
     """
 
-    def __init__(self, tail: Tail, scopes: plans.Scopes, report: Callable[[str, str], None], write_late: Callable[[LateRow, Mapping[str, str]], None]) -> None:
+    def __init__(
+        self,
+        tail: Tail,
+        scopes: plans.Scopes,
+        report: Callable[[str, str], None],
+        write_late: Callable[[LateRow, Mapping[str, str]], None],
+        record: Callable[[fmt.Kind, Mapping[str, Any]], bool],
+    ) -> None:
         self._tail = tail
         self._scopes = scopes
         self._report = report
         self._write_late = write_late
+        self._record = record
+        self._sources = sources.Sources()
         self.late: LateRows | None = None
 
-    def log(self, data: Any, step: Any, time: Any, context: Any, subject: Any) -> None:
+    def log(self, data: Any, step: Any, time: Any, context: Any, subject: Any, source: Any) -> None:
         """Writes one row. Raises nothing but what `report` raises, and signal handlers."""
         if self._tail.closed:
             self._report("closed", f"log was called after {self._tail.closed_by}: nothing is recorded any more")
             return
         try:
-            flat, refused, readers, given_up = val.flatten(data, devices.reader_of)
+            flat, refused, readers, others, given_up = val.flatten(data, devices.reader_of, blobs.blob_of)
             scope = self._scopes.of(context, subject)
         except Exception as error:
             if val.from_signal(error):
@@ -51,7 +63,8 @@ class SlowWay:
             self._report("call", f"a call of log was not recorded: expected a mapping of names to numbers, got {val.told(data)} ({type(error).__name__})")
             return
         self.refuse(refused, given_up)
-        if not flat:
+        self._check_words(data, step)
+        if not flat and not others:
             return
         number = scope.next_step if step is None else val.step_of(step)
         if number is None:
@@ -66,15 +79,35 @@ class SlowWay:
             told = f"time must be seconds since 1970 or a datetime, got {val.shown(time)}{hint}: the row was kept with the time of the call"
             self._report(f"time:{type(time).__name__}:{hint}", told)
             when = _now()
-        if readers:
-            self._put_late(LateRow(flat, readers, number, when, scope.context, scope.subject), scope, tuple(data))
-        else:
-            plan = self._plan(scope, tuple(flat), data)
-            if plan is None:
-                return
-            self._tail.add(plan, number, when, flat.values())
         if step is None:
             scope.next_step = number + 1
+        self._tell_source(scope, data, flat.keys() | others.keys(), source, when)
+        if readers:
+            self._put_late(LateRow(flat, readers, number, when, scope.context, scope.subject), scope, tuple(data))
+        elif flat:
+            plan = self._plan(scope, tuple(flat), data)
+            if plan is not None:
+                self._tail.add(plan, number, when, flat.values())
+        for name, fields in others.items():
+            self._record(fmt.Kind.VALUE, self._value(scope, name, "metric", when) | {"step": number} | fields)
+
+    def _value(self, scope: plans.Scope, name: str, role: str, when: float) -> dict[str, Any]:
+        return {"time_ms": round(when * 1000.0), "name": name, "role": role, "context": scope.context, "subject": scope.subject}
+
+    def _tell_source(self, scope: plans.Scope, data: Mapping[Any, Any], names: Set[str], source: Any, when: float) -> None:
+        """Writes where metrics come from, once for each metric, where it is a library."""
+        found = self._sources.news(scope, names, source, data)
+        if found is not None:
+            said = {"kind": "list", "value": json.dumps(found.names)}
+            self._record(fmt.Kind.VALUE, self._value(scope, found.source, "source", when) | said)
+
+    def _check_words(self, data: Mapping[Any, Any], step: Any) -> None:
+        """Tells of names and steps that are taken for what they were hardly meant to be. Calls that are packed at once are past this, so the first one tells."""
+        for key in data:
+            if not isinstance(key, str):
+                self._report("key", f"names of metrics must be texts, got {val.told(key)} ({val.shown(key)}): it was taken as {val.text_of(key)!r}")
+        if isinstance(step, bool):
+            self._report("step:bool", f"step must be an integer, got {step}: the row was kept under step {int(step)}")
 
     def refuse(self, refused: Mapping[str, str], values: int) -> None:
         """Counts so many values that were not kept, and tells by name why."""

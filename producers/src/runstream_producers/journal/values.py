@@ -1,7 +1,7 @@
 """What counts as a metric value, a step, a time and a context; everything that the hot path does not take at once.
 
-A value is a number: Python's, numpy's, or anything with one element that says so (`item()`). None, texts, lists and objects are refused for their key, and the rest of
-the call is kept. Nested names flatten with `/`; where two meet, both are refused.
+A value is a number: Python's, numpy's, or anything with one element that says so (`item()`); or a text, bytes or an array, which `blobs` make records of. None, lists and objects are
+refused for their key, and the rest of the call is kept. Nested names flatten with `/`; where two meet, both are refused.
 """
 
 from __future__ import annotations
@@ -34,31 +34,44 @@ _ADVICE = {
 
 
 def flatten(
-    data: Mapping[Any, Any], reader_of: Callable[[Any], Callable[[], Any] | None] | None = None
-) -> tuple[dict[str, float], dict[str, str], dict[str, Callable[[], Any]], int]:
-    """Names and numbers of a log call, by name why others were refused, by name how to read those that take waiting, which are NaN among the numbers, and how many values were refused.
+    data: Mapping[Any, Any],
+    reader_of: Callable[[Any], Callable[[], Any] | None] | None = None,
+    blob_of: Callable[[Any], dict[str, Any] | None] | None = None,
+) -> tuple[dict[str, float], dict[str, str], dict[str, Callable[[], Any]], dict[str, dict[str, Any]], int]:
+    """Names and numbers of a log call, by name why others were refused, by name how to read those that take waiting, which are NaN among the numbers, by name the fields of values that are
+    no numbers, and how many values were refused.
 
-    `reader_of` tells which values these are. Raises what the user's mapping raises.
+    `reader_of` tells which values wait, `blob_of` what those are that are no numbers. Raises what the user's mapping raises, and `blob_of`'s ValueError is why a value was refused.
     """
     found: list[tuple[str, Any, str]] = []
     _flatten_into(found, "", data, 0)
     flat: dict[str, float] = {}
     refused: dict[str, str] = {}
     readers: dict[str, Callable[[], Any]] = {}
+    blobs: dict[str, dict[str, Any]] = {}
     for name, value, why in found:
         reader = None if reader_of is None or why or type(value) is float else reader_of(value)
         number = None if why else number_of(value) if reader is None else math.nan
-        if name in flat or name in refused:
-            flat.pop(name, None)
-            readers.pop(name, None)
+        if name in flat or name in refused or name in blobs:
+            for taken in (flat, readers, blobs):
+                taken.pop(name, None)
             refused[name] = "two names of this call come to it, and neither value can be told to be the right one"
         elif number is None:
-            refused[name] = why or f"expected a number, got {_no_number(value)}"
+            blob = None
+            if not why and blob_of is not None:
+                try:
+                    blob = blob_of(value)
+                except ValueError as error:
+                    why = str(error)
+            if blob is None:
+                refused[name] = why or f"expected a number, a text, bytes or an array, got {_no_number(value)}"
+            else:
+                blobs[name] = blob
         else:
             flat[name] = number
             if reader is not None:
                 readers[name] = reader
-    return flat, refused, readers, len(found) - len(flat)
+    return flat, refused, readers, blobs, len(found) - len(flat) - len(blobs)
 
 
 def _flatten_into(found: list[tuple[str, Any, str]], prefix: str, data: Mapping[Any, Any], depth: int) -> None:

@@ -61,7 +61,7 @@ class JournalWriter:
         self._scopes = plans.Scopes()
         self._plain = self._scopes.plain
         self._tail = Tail(base, make_identity, self._scopes, segment_bytes=segment_bytes, bytes_max=bytes_max, report=report, begun_in_child=begun_in_child)
-        self._slow = SlowWay(self._tail, self._scopes, report, self._write_late)
+        self._slow = SlowWay(self._tail, self._scopes, report, self._write_late, self._record)
 
     def _use_lock(self) -> None:
         self._lock = threading.RLock()
@@ -105,10 +105,10 @@ class JournalWriter:
     # ---- calls -------------------------------------------------------------------------------------------------------------------------
 
     @untraced
-    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "") -> None:
+    def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "", source: Any = None) -> None:
         """Writes one row of metrics; see `runstream.Run.log`."""
         if self._inside and self._nested():
-            self._defer_log(data, step, time, context, subject)
+            self._defer_log(data, step, time, context, subject, source)
             return
         try:
             # Taken and given back by hand, since a `with` takes a fifth of the whole call; `_leave` does it where an exception ends the call.
@@ -119,7 +119,7 @@ class JournalWriter:
                 body = None
                 scope = self._plain if context is None and not subject else self._scopes.of(context, subject)
                 plan = scope.plans.get(tuple(data))
-                if plan is not None and time is None:
+                if plan is not None and time is None and source is None:
                     plain, only, pack, into, length, size, count, head = plan
                     offset = tail.offset
                     end = offset + size
@@ -148,7 +148,7 @@ class JournalWriter:
                     raise
                 body = None
             if body is None:
-                self._slow.log(data, step, time, context, subject)
+                self._slow.log(data, step, time, context, subject, source)
             self._inside = False
             self._release()
         except BaseException as error:
@@ -235,12 +235,12 @@ class JournalWriter:
             return False
         return True
 
-    def _defer_log(self, data: Any, step: Any, time: Any, context: Any, subject: Any) -> None:
+    def _defer_log(self, data: Any, step: Any, time: Any, context: Any, subject: Any, source: Any) -> None:
         try:
             copy: Any = dict(data)
         except Exception:  # noqa: BLE001 - the mapping is the user's and may raise anything; the call itself will say so
             copy = data
-        self._deferred.append(lambda: self.log(copy, step, time=time, context=context, subject=subject))
+        self._deferred.append(lambda: self.log(copy, step, time=time, context=context, subject=subject, source=source))
 
     def _run_deferred(self) -> None:
         """Makes the calls that signal handlers made while a thread was in the middle of one."""

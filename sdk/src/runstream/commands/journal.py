@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "list, show, verify and export journals"
 
-_KINDS = ("metrics", "run", "event", "param", "rule")
+_KINDS = ("metrics", "run", "event", "param", "value", "rule", "alert")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

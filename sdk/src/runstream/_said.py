@@ -1,0 +1,189 @@
+"""The calls of a run that write records: params, events, summary values, definitions, alerts at once, and what is said of the run itself.
+
+Each checks what it was given, makes the payload and hands it to the journal; `_run` owns metrics, the account and the end.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any, Literal
+
+from runstream import _checks, _clock, _records, _secrets
+from runstream._params import flatten
+from runstream._summary import Summary
+from runstream._timed import Timed
+from runstream._types import Event, EventSource
+from runstream_producers.journal import format as fmt
+from runstream_producers.journal import values as val
+from runstream_producers.journal.compilers import untraced
+
+if TYPE_CHECKING:
+    import enum
+    from collections.abc import Mapping, Sequence
+
+    from runstream._rows import Reporter, Rows
+    from runstream_schemas.records import Severity
+
+SEVERITIES = ("info", "warning", "critical")
+
+
+class Said:
+    """What a run writes beside metrics. `_rows` is its journal, `_report` tells of bad input."""
+
+    _rows: Rows
+    _report: Reporter
+    _echoes = False  # Whether alerts are told here, since nobody else will before they are old.
+
+    def _begin_words(self) -> None:
+        self.summary = Summary(self._set_summary)
+
+    def tell(self, key: str, sentence: str) -> None:
+        """Tells of bad input, once a kind; raises in strict mode."""
+        self._report(key, sentence)
+
+    @untraced
+    def log_params(self, params: Mapping[str, Any], *, context: str | enum.Enum | None = None) -> None:
+        """Logs parameters: nested dicts flatten with `.`, and bool, int, float, string, None and lists keep their types. A later value of a key is a new version of it.
+
+        Values that are secrets by their names or shapes are hidden (docs/sdk.md has the rule).
+
+        Args:
+            params: values by name, nested up to 32 deep.
+            context: a phase that they hold in; none if None.
+
+        Example:
+            >>> run.log_params({"optimizer": {"name": "adam", "lr": 3e-4}, "layers": [64, 10]})
+        """
+        now_ms = _clock.now_ms()
+        where = val.context_of(context)
+        taken, refused = flatten(params, self._report)
+        for key, why in refused.items():
+            self._report(f"param:{key}", f"param {key!r} was not logged: {why}")
+        for key, kind, text in taken:
+            self._rows.record(fmt.Kind.PARAM, {"time_ms": now_ms, "key": key, "context": where, "kind": kind, "value": text})
+
+    @untraced
+    def log_event(
+        self, event: Event | str, *, metadata: Mapping[str, Any] | None = None, source: EventSource | str = "", step: int | None = None, subject: str = ""
+    ) -> str:
+        """Logs something that happened, given as an `Event` or by its name and the other arguments; returns its id, empty where it could not be recorded.
+
+        Args:
+            event: what happened.
+            metadata: whatever JSON can hold.
+            source: what says so.
+            step: the step it belongs to, if any.
+            subject: what it is about, such as `checkpoint/step-100`; the run itself if empty.
+
+        Example:
+            >>> event_id = run.log_event("checkpoint_started", metadata={"bytes": 1 << 30}, source="trainer")
+        """
+        if not isinstance(event, Event):
+            event = Event(event, source=source, metadata=metadata or {}, step=step, subject=subject)
+        if not _checks.name_of("log_event", "event name", event.name, self._report):
+            return ""
+        payload = _records.event_of(event, _clock.now_s(), self._report)
+        return payload["event_id"] if self._rows.record(fmt.Kind.EVENT, payload) else ""
+
+    def timed(self, name: str, *, source: EventSource | str = "", subject: str = "", step: int | None = None, **metadata: Any) -> Timed:
+        """A block with an event at its beginning and one at its end: `NAME_started`, then `NAME_finished` or, if it raises, `NAME_failed`, with `seconds`.
+
+        Args:
+            name: what is done.
+            source: what does it.
+            subject: what it is done to, such as `checkpoint/step-100`.
+            step: the step it belongs to, if any.
+            metadata: more to say in both events; what is added to `metadata` of the block comes with the second.
+
+        Example:
+            >>> with run.timed("checkpoint", size=1024) as block:
+            ...     block.metadata["path"] = "step-1.pt"
+        """
+        _checks.name_of("timed", "name", name, self._report)
+        return Timed(self, name, source, subject, step, metadata)  # pyright: ignore[reportArgumentType]  # a Run in all but type
+
+    @untraced
+    def define_metric(
+        self, name: str, *, step_metric: str | None = None, goal: Literal["min", "max"] | None = None, unit: str | None = None, source: str | None = None
+    ) -> None:
+        """Says what a metric means; what is None is not spoken of.
+
+        Args:
+            name: the metric's name, or a pattern with `*` and `?`.
+            step_metric: the metric that it is drawn over, instead of the step.
+            goal: which way it should go.
+            unit: the unit of its values.
+            source: the library that its values come from.
+
+        Example:
+            >>> run.define_metric("val/*", step_metric="epoch", goal="min", unit="nat")
+        """
+        metric = _checks.name_of("define_metric", "name", name, self._report)
+        if not metric or (goal is not None and not _checks.one_of("define_metric", "goal", goal, ("min", "max"), self._report)):
+            return
+        for role, said in (("step_metric", step_metric), ("goal", goal), ("unit", unit), ("source", source)):
+            if said is not None:
+                self._rows.record(fmt.Kind.VALUE, _records.definition_of(metric, role, said, _clock.now_ms()))
+
+    def _set_summary(self, name: str, value: Any) -> bool:
+        if not _checks.name_of("summary", "name", name, self._report):
+            return False
+        payload = _records.summary_of(val.text_of(name), value, _clock.now_ms(), self._report)
+        return payload is not None and self._rows.record(fmt.Kind.VALUE, payload)
+
+    @untraced
+    def alert(
+        self,
+        title: str,
+        text: str = "",
+        level: Severity = "warning",
+        *,
+        step: int | None = None,
+        subject: str = "",
+        labels: Mapping[str, str] | None = None,
+        channels: Sequence[str] = (),
+    ) -> str:
+        """Raises an alert at once, which notifies people as those of rules do; returns its id, empty where it could not be recorded. It fires and does not resolve.
+
+        Args:
+            title: what it is called.
+            text: the message; the title if empty.
+            level: `info`, `warning` or `critical`.
+            step: the step it belongs to, if any.
+            subject: what it is about; the run itself if empty.
+            labels: labels by which it is routed.
+            channels: notifier channels; all if empty.
+
+        Example:
+            >>> alert_id = run.alert("data looks odd", "labels of shard 7 are all zero", level="info")
+        """
+        title = _checks.name_of("alert", "title", title, self._report)
+        level_of: Any = _checks.one_of("alert", "level", level, SEVERITIES, self._report)
+        if not title or not level_of:
+            return ""
+        payload = _records.alert_of(
+            title, val.text_of(text) or title, level_of, step, val.text_of(subject), labels or {}, channels, _clock.now_ms(), self._report
+        )
+        if self._echoes:
+            self._report(f"alert:{payload['alert_id']}", f"{level_of} alert: {title}" + (f": {text}" if text else ""), always=True)
+        return payload["alert_id"] if self._rows.record(fmt.Kind.ALERT, payload) else ""
+
+    @untraced
+    def change(self, **fields: Any) -> None:
+        """Says something of the run: `name`, `owner`, `namespace`, `external_id`, `framework`, `task`, `notes`, `tags`, `group`, `parent` or `metadata`; None says nothing.
+
+        Example:
+            >>> run.change(notes="the second try", tags=["baseline"])
+        """
+        self._rows.record(fmt.Kind.RUN, _records.change_of(fields, _clock.now_ms(), self._report))
+
+    def update_metadata(self, key: str, value: Any) -> dt.datetime:
+        """Sets one key of the run's metadata, to whatever JSON can hold; returns when, by this process's clock, in UTC.
+
+        Example:
+            >>> changed = run.update_metadata("dataset", {"name": "digits", "images": 1797})
+        """
+        now_ms = _clock.now_ms()
+        if _checks.name_of("update_metadata", "key", key, self._report):
+            self._rows.record(fmt.Kind.RUN, _records.change_of({"metadata": {key: _secrets.hidden(val.text_of(key), value)}}, now_ms, self._report))
+        return dt.datetime.fromtimestamp(now_ms / 1000.0, dt.UTC)

@@ -1,0 +1,305 @@
+"""The calls beside metrics: what they record, what wrong input is told, and the test doubles that show it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import runstream
+from runstream import Event, StrictError, testing
+from runstream._surroundings import PARTS, captured, packages
+from runstream_producers.journal import slow
+
+
+class Odd(enum.Enum):
+    """A phase of the user's own."""
+
+    SECOND_HALF = 2
+
+
+Call = Callable[[runstream.Run], object]
+# What is given, and the words that the complaint must have.
+WRONG: dict[str, tuple[Call, tuple[str, ...]]] = {
+    "a name of a metric that is no text": (lambda run: run.log({1: 2.0}), ("names of metrics", "an int (1)")),  # pyright: ignore[reportArgumentType]
+    "a list as a value": (lambda run: run.log({"a": [1]}), ("'a'", "a list")),
+    "a step that is a truth value": (lambda run: run.log({"a": 1.0}, step=True), ("step", "True")),
+    "a step that is no integer": (lambda run: run.log({"a": 1.0}, step=0.5), ("step", "0.5")),  # pyright: ignore[reportArgumentType]
+    "a time in milliseconds": (lambda run: run.log({"a": 1.0}, time=1.7e12), ("time", "milliseconds")),
+    "params that are no mapping": (lambda run: run.log_params([1]), ("expected a mapping", "a list")),  # pyright: ignore[reportArgumentType]
+    "a name of a param that is no text": (lambda run: run.log_params({"a": {3: 4}}), ("names of params", "'a.3'")),
+    "a param that is no value": (lambda run: run.log_params({"a": object()}), ("'a'", "an object")),
+    "an event without a name": (lambda run: run.log_event(""), ("event name of log_event", "''")),
+    "metadata that is no mapping": (lambda run: run.log_event("x", metadata=[1]), ("metadata", "a list")),  # pyright: ignore[reportArgumentType]
+    "a timed block without a name": (lambda run: run.timed(""), ("name of timed", "''")),
+    "an alert without a title": (lambda run: run.alert(""), ("title of alert", "''")),
+    "an alert of no level": (lambda run: run.alert("x", level="high"), ("level of alert", "info, warning, critical", "'high'")),  # pyright: ignore[reportArgumentType]
+    "an alert at no step": (lambda run: run.alert("x", step="y"), ("step of alert", "'y'")),  # pyright: ignore[reportArgumentType]
+    "a goal that is none": (lambda run: run.define_metric("a", goal="up"), ("goal of define_metric", "min, max", "'up'")),  # pyright: ignore[reportArgumentType]
+    "a definition of nothing": (lambda run: run.define_metric(""), ("name of define_metric", "''")),
+    "a summary value that is none": (lambda run: run.summary.update(a=object()), ("'a'", "an object")),
+    "a summary value without a name": (lambda run: run.summary.update({"": 1}), ("name of summary", "''")),
+    "metadata without a key": (lambda run: run.update_metadata("", 1), ("key of update_metadata", "''")),
+    "metadata under a name of ours": (lambda run: run.update_metadata("runstream.parent", "x"), ("'runstream.parent'", "taken")),
+    "tags that are one text": (lambda run: run.change(tags="abc"), ("tags", "list of texts", "'abc'")),
+    "a field that a run has not": (lambda run: run.change(shoe_size=43), ("'shoe_size'", "one of")),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_input_is_told_once_and_raised_in_strict_mode(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The complaint names the argument, what was expected and what came; the call goes on, and the same mistake is told no second time."""
+    call, words = WRONG[what]
+    with testing.recorder(strict=False), runstream.init("p") as run:
+        call(run)
+        call(run)
+        run.log({"after": 1.0})
+    told = [record.getMessage() for record in caplog.records if record.name == "runstream" and " alert: " not in record.getMessage()]
+    assert len(told) == 1, told
+    for word in words:
+        assert word in told[0]
+    with testing.recorder(), runstream.init("p") as run, pytest.raises(StrictError):
+        call(run)
+
+
+@pytest.mark.parametrize("project", ["", None, 5], ids=repr)
+def test_a_project_must_have_a_name(project: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A run without one is told, and recorded all the same."""
+    with testing.recorder(strict=False):
+        assert runstream.init(project).finish().folder is not None
+    assert "project of init must be a text" in caplog.text
+    with testing.recorder(), pytest.raises(StrictError, match="project"):
+        runstream.init(project)
+
+
+def test_what_is_too_large_is_refused_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """A text, a tensor and a param beyond a message are told with their size, and nothing of them is kept."""
+    large = slow.ROW_BYTES_MAX
+    with testing.recorder(strict=False) as recorded, runstream.init("p") as run:
+        run.log({"loss": 1.0, "text": "x" * large, "tensor": np.zeros(large)}, step=3)
+        run.log_params({"param": "x" * large})
+        run.summary["large"] = b"x" * large
+        assert (recorded.values(), recorded.params(), recorded.summary(), recorded.metric("loss")) == ([], {}, {}, [1.0])
+        assert "large" not in run.summary
+    told = [record.getMessage() for record in caplog.records if record.name == "runstream"]
+    assert len(told) == 4
+    assert all("bytes" in one and str(large) in one for one in told)
+
+
+def test_values_of_every_type() -> None:
+    """Numbers are points; texts, bytes and arrays are values of the same call, at the same step and moment; contexts of any Enum are its names in lower case."""
+    array = np.arange(4, dtype=">i2").reshape(2, 2)
+    with testing.fixed_clock(1_750_000_000.0), testing.recorder() as recorded, runstream.init("p") as run:
+        run.log({"loss": 0.5, "n": 3, "on": True, "text": "ü", "raw": b"\x00", "deep": {"array": array}}, step=7, context=Odd.SECOND_HALF, subject="model/a/1")
+        run.log({"only": "text"})
+        run.log({"only": 1.0})
+    [row, counted] = recorded.rows()
+    assert (row.values, row.step, row.context, row.subject, row.time_s) == ({"loss": 0.5, "n": 3.0, "on": 1.0}, 7, "second_half", "model/a/1", 1_750_000_000.0)
+    assert counted.step == 1, "a call of texts alone counts as one"
+    values = {one["name"]: one for one in recorded.values()}
+    assert {name: (one["kind"], one["value"], one["step"], one["context"], one["subject"], one["time_ms"]) for name, one in values.items()} == {
+        "text": ("string", "ü", 7, "second_half", "model/a/1", 1_750_000_000_000),
+        "raw": ("bytes", b"\x00", 7, "second_half", "model/a/1", 1_750_000_000_000),
+        "deep/array": ("tensor", array.tobytes(), 7, "second_half", "model/a/1", 1_750_000_000_000),
+        "only": ("string", "text", 0, "", "", 1_750_000_000_000),
+    }
+    assert (values["deep/array"]["dtype"], values["deep/array"]["shape"]) == (">i2", [2, 2])
+
+
+class OnADevice:
+    """What a tensor of several elements looks like that lies elsewhere."""
+
+    shape = (2, 2)
+    dtype = "float32"
+    device = type("Device", (), {"type": "cuda"})()
+
+
+def test_a_tensor_on_a_device_is_not_waited_for() -> None:
+    """It is refused with what to do, and nothing of it is read."""
+    with testing.recorder(), runstream.init("p") as run, pytest.raises(StrictError, match=r"\.cpu\(\)"):
+        run.log({"weights": OnADevice()})
+
+
+def sources(recorded: testing.Recorder) -> dict[str, str]:
+    """The library that each metric is said to come from."""
+    import json
+
+    return {name: one["name"] for one in recorded._records("value", None) if one["role"] == "source" for name in json.loads(one["value"])}
+
+
+def test_where_values_come_from() -> None:
+    """As the caller says; else the framework that calls; else the library whose numbers they are; nothing of plain numbers. It is written once a metric."""
+    framework: dict[str, Any] = {"__name__": "lightning.pytorch.loggers"}
+    exec("def report(run, values):\n    run.log(values)", framework)
+    with testing.recorder() as recorded, runstream.init("p") as run:
+        for _ in range(3):
+            run.log({"plain": 1.0})
+            run.log({"scalar": np.float32(1.0)})
+            framework["report"](run, {"reported": 1.0})
+            run.log({"said": 1.0}, source="xgboost")
+        run.log({"plain": 2.0}, source="tests")
+    assert sources(recorded) == {"plain": "tests", "scalar": "numpy", "reported": "lightning", "said": "xgboost"}
+    assert sum(1 for one in recorded._records("value", None) if one["role"] == "source") == 4
+
+
+def test_events_and_timed_blocks() -> None:
+    """A block is a pair with what was known before and after, and says how it failed; an exception goes on its way."""
+    with testing.recorder() as recorded, runstream.init("p") as run:
+        with run.timed("save", source="trainer", subject="checkpoint/1", step=4, size=3) as block:
+            block.metadata["path"] = "x"
+        with pytest.raises(KeyError), run.timed("load"):
+            raise KeyError("no")
+        run.log_event(Event("pushed", time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)))
+    started, finished, _, failed, pushed = recorded.events()
+    assert (started["name"], started["metadata"]) == ("save_started", {"size": 3})
+    assert (finished["name"], finished["source"], finished["subject"], finished["step"]) == ("save_finished", "trainer", "checkpoint/1", 4)
+    assert finished["metadata"] == {"size": 3, "path": "x", "seconds": block.seconds}
+    assert (failed["name"], failed["metadata"]["reason"]) == ("load_failed", "KeyError: 'no'")
+    assert pushed["time_ms"] == 1_767_225_600_000
+
+
+def test_events_without_a_run() -> None:
+    """They belong to a client and need a subject; a new client begins where the last one has ended."""
+    with testing.recorder() as recorded:
+        first = runstream.emit_event("deployed", subject="model/a/1", metadata={"n": 1})
+        recorded.finish()
+        second = runstream.emit_event(Event("scaled", subject="model/a/1"))
+        assert len({one["event_id"] for one in recorded.events()} & {first, second}) == 2
+        with pytest.raises(StrictError, match="subject"):
+            runstream.emit_event("lost")
+
+
+def test_an_alert_is_told_here_where_nobody_else_hears_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Offline each one is a line, also in strict mode."""
+    with testing.recorder() as recorded, runstream.init("p") as run:
+        run.alert("first", "text", "info", labels={"team": "x"}, channels="ops")
+        run.alert("first", "text")
+    assert [(one["rule_name"], one["severity"], one["channels"], one["labels"]) for one in recorded.alerts()] == [
+        ("first", "info", ["ops"], {"team": "x"}),
+        ("first", "warning", [], {}),
+    ]
+    assert [record.getMessage() for record in caplog.records if "alert" in record.getMessage()] == [
+        "runstream: info alert: first: text",
+        "runstream: warning alert: first: text",
+    ]
+
+
+def test_the_life_of_a_run_by_hand() -> None:
+    """`register`, `start` and `stop` are steps of their own; start is told once; the same name is the same run."""
+    with testing.recorder() as recorded:
+        run = runstream.register(project="p", external_id="x")
+        assert run.start() is run.start() is run
+        assert run.stop().folder is not None
+        assert runstream.init("p", id="x").id == run.id
+        assert [one["name"] for one in recorded.events()] == ["run_started"]
+
+
+def test_children_and_groups() -> None:
+    """A child is known by its parent and name, says whose it is, leaves module-level calls to the parent, and one of an ended run records nothing."""
+    with testing.recorder(strict=False) as recorded, runstream.init("p", group="g") as run:
+        with run.child("a", config={"fold": 1}, tags=["t"]) as child, run.child("a") as same, run.child("b") as other:
+            assert child.id == same.id != other.id
+            runstream.log({"whose": 1.0})
+        assert [one.run_id for one in recorded.rows()] == [run.id]
+        assert recorded.params(child) == {"fold": 1}
+        told = [one["metadata"] for one in recorded.changes()]
+        assert {"runstream.group": '"g"'} in told
+        assert told.count({"runstream.parent": f'"{run.id}"'}) == 3
+        run.finish()
+        late = run.child("c")
+        late.log({"x": 1.0})
+        assert recorded.rows(late) == []
+
+
+def test_a_function_as_a_run() -> None:
+    """Each call is a run by the function's name, which gets it if it asks; an exception fails it and goes on."""
+
+    @runstream.track("p", config={"k": 1})
+    def train(lr: float, run: runstream.Run | None = None) -> tuple[float, str]:
+        assert run is not None
+        if lr < 0:
+            raise ValueError("lr")
+        return lr, run.id
+
+    with testing.recorder() as recorded:
+        value, run_id = train(0.1)
+        assert value == 0.1
+        with pytest.raises(ValueError, match="lr"):
+            train(-1.0)
+        assert sorted(one.get("name", "") for one in recorded.changes()) == ["train", "train"]
+        assert recorded.params() == {"k": 1}
+        assert runstream.init("p").id != run_id
+
+
+def test_update_metadata_says_when() -> None:
+    """The answer is the time of the change."""
+    with testing.fixed_clock(1_750_000_000.0) as clock, testing.recorder() as recorded, runstream.init("p") as run:
+        clock.advance(1.5)
+        assert run.update_metadata("k", {"n": [1]}) == dt.datetime.fromtimestamp(1_750_000_001.5, dt.UTC)
+        assert recorded.changes()[-1] == {"time_ms": 1_750_000_001_500, "metadata": {"k": '{"n": [1]}'}}
+
+
+def test_a_url_where_there_is_a_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address of the run's page, or nothing."""
+    with testing.recorder(), runstream.init("p") as run:
+        assert run.url == ""
+        monkeypatch.setenv("RUNSTREAM_CONSOLE_URL", "https://console.example/")
+        with runstream.init("p") as other:
+            assert other.url == f"https://console.example/runs/{other.id}"
+
+
+def test_nobody_can_be_asked_offline(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether a run existed is not known, and `resume` is taken as allow."""
+    with testing.recorder(strict=False):
+        run = runstream.init("p", id="x", resume="must")
+        assert run.existed is None
+    assert "resume='must' was taken as allow" in caplog.text
+
+
+def test_surroundings_can_be_turned_off_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is captured is what was asked for; secrets in variables are hidden; git and packages are the first rank's to tell."""
+    monkeypatch.setenv("HF_TOKEN", "abc")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("UNRELATED", "x")
+    everything = captured(frozenset(PARTS), first_of_node=True)
+    assert (everything["env.HF_TOKEN"], everything["env.OMP_NUM_THREADS"]) == ("[hidden]", "2")
+    assert "env.UNRELATED" not in everything
+    assert any(one.startswith("numpy==") for one in packages())
+    assert captured(frozenset(), first_of_node=True) == {}
+    others = captured(frozenset(PARTS), first_of_node=False)
+    assert not any(name.startswith(("git.", "packages")) for name in others)
+    monkeypatch.chdir(tmp_path)
+    assert not any(name.startswith("git.") for name in captured(frozenset({"git"}), first_of_node=True)), "no repository"
+
+
+def test_what_git_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit, branch, and whether a tracked file was changed."""
+    place = tmp_path / "repository"
+    place.mkdir()
+    settings = ["-c", "user.name=ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=trunk"]
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *settings, *words], cwd=place, check=True, capture_output=True, text=True, env=os.environ | {"GIT_CONFIG_GLOBAL": "/dev/null"}
+        ).stdout
+
+    git("init", "-q")
+    (place / "a.py").write_text("1")
+    git("add", "a.py")
+    git("commit", "-qm", "first")
+    monkeypatch.chdir(place)
+    from runstream import _surroundings
+
+    found = captured(frozenset({"git"}), first_of_node=True)
+    assert found == {"git.commit": git("rev-parse", "HEAD").strip(), "git.branch": "trunk", "git.dirty": "false"}
+    (place / "a.py").write_text("2")
+    (place / "untracked").write_text("")
+    _surroundings._git.cache_clear()
+    assert captured(frozenset({"git"}), first_of_node=True)["git.dirty"] == "true"
