@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream_local.parts import Health, Part, dump_parts, load_parts
+from runstream_local.parts import Health, Part, dump_parts, load_parts, standard_parts
 from runstream_local.supervision import (
     Action,
     End,
@@ -213,6 +214,18 @@ def test_the_plan_survives_its_file() -> None:
     """What the supervisor reads is what was written for it."""
     parts = (replace(BROKER, env={"A": "ä=1"}), TOPICS, WORKER)
     assert load_parts(dump_parts(parts)) == parts
+
+
+def test_workers_serve_their_figures_at_ports_of_their_own() -> None:
+    """With one port set for all: the sinks have it, processors and notifier the next two; without one, none has any."""
+
+    def ports(env: dict[str, str]) -> dict[str, str | None]:
+        names = ("sinks", "processors", "notifier")
+        parts = standard_parts(names, data=Path("x"), kafka_port=1, controller_port=2, clickhouse_port=3, host="h", env=env)
+        return {part.name: part.env.get("RUNSTREAM_METRICS_PORT") for part in parts}
+
+    assert ports({"RUNSTREAM_METRICS_PORT": "9100"}) == {"sinks": "9100", "processors": "9101", "notifier": "9102"}
+    assert set(ports({}).values()) == {None}
 
 
 @given(st.lists(st.tuples(st.sampled_from(["tick", "die", "ok", "sick"]), st.floats(0.1, 40)), max_size=60), st.integers(0, 60))

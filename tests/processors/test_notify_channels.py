@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from runstream_processors.notify.channels import Policy, Secret
 from runstream_processors.notify.channels_file import channels_of
+from runstream_processors.notify.signature import sign
 from runstream_processors.notify.ways import ways_of
 from runstream_schemas.settings import Settings, SettingsError
 from tests.processors.notify_servers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 TOKEN = "hunter2hunter2"
 
@@ -114,6 +117,43 @@ def test_addresses_that_apprise_does_not_take_are_told(tmp_path: Path) -> None:
             ways_of(settings_of(tmp_path, notify=notify))
         assert TOKEN not in str(caught.value)
         assert "channel 'ops' in RUNSTREAM_NOTIFY" in str(caught.value)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "notify.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    """The first example of the page in a language."""
+    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+class TestPage:
+    def test_its_file_is_one(self, tmp_path: Path) -> None:
+        """The example of docs/notify.md makes the channels that it speaks of."""
+        (tmp_path / "pagerduty").write_text("pagerduty://key@key?action=map")
+        text = block("toml").replace("/run/secrets", str(tmp_path))
+        found = channels_of(settings_of(tmp_path, text), {"OPS_SLACK": "slack://a/b/c", "HOOK_SECRET": "s"})
+        assert {name: one.way for name, one in found.items()} == {"ops": "slack", "mail": "mailto", "pager": "pagerduty", "hook": "webhook"}
+
+    def test_its_check_of_signatures_works(self) -> None:
+        """The few lines of docs/notify.md know a genuine body from another."""
+        names: dict[str, Any] = {}
+        exec(block("python"), names)
+        header = sign(b"secret", b"{}", int(time.time()))
+        assert names["is_genuine"](b"secret", b"{}", header)
+        assert not names["is_genuine"](b"secret", b"[]", header)
+        assert not names["is_genuine"](b"secret", b"{}", sign(b"secret", b"{}", 1_700_000_000))
+
+    def test_its_defaults_are_those_that_hold(self) -> None:
+        """Each figure of a policy has its line, with its default."""
+        told = {
+            name: float(number.replace(",", ""))
+            for names, numbers in re.findall(r"^\| ([`\w, ]+?) \| ([\d., ]+?) \|", PAGE, re.MULTILINE)
+            for name, number in zip(re.findall(r"`(\w+)`", names), re.split(r", (?=\d)", numbers), strict=True)
+        }
+        assert told == {name: float(getattr(Policy(), name)) for name in Policy.__dataclass_fields__}
 
 
 def call(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

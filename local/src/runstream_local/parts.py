@@ -93,7 +93,7 @@ def standard_parts(
 
     def worker(name: str, module: str, command: str = "worker") -> Part:
         ready = data / "run" / f"{name}.ready"
-        own = {**env, "RUNSTREAM_READY_FILE": str(ready)}
+        own = {**env, "RUNSTREAM_READY_FILE": str(ready), **_metrics_port(name, env)}
         # A worker drains within 10 s; the rest is for leaving its consumer group.
         return Part(name, (*python, module, command), Health("file", str(ready)), tier=2, env=own, stop_timeout_s=15.0)
 
@@ -109,3 +109,9 @@ def standard_parts(
         worker("notifier", "runstream_processors", "notify"),
     )
     return tuple(part for part in every if part.name in names)
+
+
+def _metrics_port(name: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Figures of each worker at a port of its own: that of the setting for the sinks, the next two for processors and notifier."""
+    port = env.get("RUNSTREAM_METRICS_PORT", "")
+    return {"RUNSTREAM_METRICS_PORT": str(int(port) + ("sinks", "processors", "notifier").index(name))} if port else {}

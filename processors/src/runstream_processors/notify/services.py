@@ -63,7 +63,7 @@ class Service:
     def send(self, message: Message) -> Outcome:
         """Notifies once; may block for as long as the service's sockets do."""
         for service in self._apprise:
-            # PagerDuty's key of an incident, where the address does not set one of its own.
+            # The key of an incident, of PagerDuty and five others, where the address does not set one of its own.
             if getattr(service, "dedup", "") is None or getattr(service, "_runstream_key", False):
                 service.dedup = hashlib.sha256(message.incident.encode()).hexdigest()[:32]
                 service._runstream_key = True
