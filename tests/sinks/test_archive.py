@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from runstream_local.ports import HOST, choose_port
 from runstream_schemas.records import Schema
 from runstream_schemas.settings import environment_of
 from runstream_schemas.topics import TOPICS
@@ -32,6 +33,7 @@ from tests.sinks import examples
 from tests.sinks.replays import QUIET, command, ends, frames_of, remove_before_last, send_everything, shown, use_settings, wait_until_stored
 from tests.sinks.test_pipeline import NEXT, NEXT_TEXT, next_event
 from tests.sinks.test_tables import new_run
+from tests.sinks.test_watch import figures, get
 from tests.sinks.workers import Pipe, wait_for
 
 if TYPE_CHECKING:
@@ -223,7 +225,7 @@ def test_a_worker_frozen_past_its_session_does_no_harm(archive: Archive) -> None
 
 
 def test_storage_that_is_away_only_delays(archive: Archive) -> None:
-    """Nothing is lost meanwhile, the worker says what it waits for, and SIGTERM ends it in time."""
+    """Nothing is lost meanwhile, the worker says what it waits for and shows it, and SIGTERM ends it in time."""
     pipe, run_id = archive.pipe, new_run()
     archive.folder.mkdir()
     blocked = archive.folder / f"{pipe.settings.topic_prefix}.metric"
@@ -233,10 +235,22 @@ def test_storage_that_is_away_only_delays(archive: Archive) -> None:
     wait_for(lambda: "the archive cannot be written to, trying again" in archive.log(), "a word about it")
     archive.end(worker)
     assert archive.count() == 0
-    worker = archive.start()
-    wait_for(lambda: archive.log().count("the archive cannot be written to, trying again") >= 2, "a word about it")
+    port = choose_port()
+    page = f"http://{HOST}:{port}"
+    worker = archive.start(RUNSTREAM_METRICS_PORT=str(port), RUNSTREAM_METRICS_HOST=HOST, RUNSTREAM_STALL_AFTER="1")
+    wait_for(lambda: "stand still while records wait" in get(f"{page}/healthz")[1], "red")
+    assert archive.log().count("the archive cannot be written to, trying again") >= 2
     blocked.unlink()
     archive.wait_for_records(15)
+    wait_for(lambda: get(f"{page}/healthz") == (200, "ok\n"), "green")
+    found = figures(get(f"{page}/metrics")[1].encode())
+    topic = f"{pipe.settings.topic_prefix}.metric"
+    assert found["runstream_archive_records_total", (topic,)] == 15
+    assert found["runstream_archive_files_total", (topic,)] == found["runstream_archive_write_seconds_count", ()] > 0
+    assert found["runstream_archive_write_retries_total", ()] > 0
+    assert found["runstream_archive_rebalances_total", ("assigned",)] == 1
+    assert found["runstream_archive_commits_total", ("sent",)] >= 2 * found["runstream_archive_files_total", (topic,)]
+    assert found["runstream_archive_partitions", ()] == len([name for name, _ in found if name == "runstream_archive_lag_records"])
     archive.end(worker)
     assert archive.has_each_once()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 
@@ -20,6 +19,11 @@ pytestmark = pytest.mark.stack
 def letters(pipe: Pipe) -> int:
     """Dead letters as they were stored, repeats included."""
     return pipe.query("SELECT count() FROM dead_letters_log")[0][0]
+
+
+def junk() -> list[Sent]:
+    """Thirty events in one partition, each of a schema that nobody knows."""
+    return [("event", b"k", b"\x00" + os.urandom(4) + b"junk") for _ in range(30)]
 
 
 def test_two_thousand_bad_records_on_a_quiet_stack_stop_nothing(pipe: Pipe) -> None:
@@ -87,44 +91,32 @@ def test_where_an_operator_says_so_a_flood_stops_the_worker(pipe: Pipe) -> None:
 
 
 def test_unknown_schemas_hold_a_partition_once_not_once_each(pipe: Pipe) -> None:
-    """Thirty records, each of an id that nobody knows: one bounded wait at most, then all are set aside, also after a restart, and good records go on."""
+    """Thirty records, each of an id that nobody knows: one wait of 5 seconds for all, then they are set aside, and good records go on. A wait each would take longer than this waits."""
     run_id = new_run()
     pipe.start()
-    junk: list[Sent] = [("event", b"k", b"\x00" + os.urandom(4) + b"junk") for _ in range(30)]
-    began = time.monotonic()
-    pipe.send(*junk, ("event", b"k", examples.event(run_id)))
+    pipe.send(*junk(), ("event", b"k", examples.event(run_id)))
     pipe.wait_for_rows("events", 1)
-    assert time.monotonic() - began < 20
     pipe.wait_for_rows("dead_letters", 30)
-    more: list[Sent] = [("event", b"k", b"\x00" + os.urandom(4) + b"junk") for _ in range(30)]
-    began = time.monotonic()
-    pipe.send(*more, ("event", b"k", examples.event(run_id, seq=9)))
+    pipe.send(*junk(), ("event", b"k", examples.event(run_id, seq=9)))
     pipe.wait_for_rows("events", 2)
-    assert time.monotonic() - began < 5
     pipe.wait_for_rows("dead_letters", 60)
 
 
 def test_old_records_of_unknown_schemas_do_not_wait(pipe: Pipe) -> None:
     """What was written well before the schema topic was read to its end is malformed at once: a restart begins no waits again."""
     run_id = new_run()
-    junk: list[Sent] = [("event", b"k", b"\x00" + os.urandom(4) + b"junk") for _ in range(30)]
-    pipe.send(*junk, ("event", b"k", examples.event(run_id)))
-    time.sleep(6)
-    pipe.start()
-    began = time.monotonic()
+    pipe.send(*junk(), ("event", b"k", examples.event(run_id)))
+    pipe.start(module="tests.sinks.patient")
     pipe.wait_for_rows("events", 1)
-    assert time.monotonic() - began < 4
     pipe.wait_for_rows("dead_letters", 30)
 
 
 def test_poison_of_every_kind_on_every_topic_becomes_letters(pipe: Pipe) -> None:
-    """Compacted topics, topics of one partition and the dead letters' own are no exceptions; unknown ids in front delay nothing but once."""
+    """Compacted topics, topics of one partition and the dead letters' own are no exceptions."""
     pipe.start()
     kinds = [b"\x00\x7f\x00\x00\x01junk", b"\x00\x7f\x00\x00\x02junk", b"\x00\x7f\x00\x00\x03junk", b"garbage", b""]
     poison: list[Sent] = [(name, b"x", value) for name in TABLE_OF for value in kinds]
     pipe.send(*poison)
-    began = time.monotonic()
     pipe.wait_for_rows("dead_letters", 5 * len(TABLE_OF))
-    assert time.monotonic() - began < 15
     rows = pipe.query("SELECT topic, count(), countIf(key = 'x') FROM dead_letters GROUP BY topic")
     assert {row[0]: row[1:] for row in rows} == {topics.TOPICS[name].full_name(pipe.settings.topic_prefix): (5, 5) for name in TABLE_OF}

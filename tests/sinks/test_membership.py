@@ -12,7 +12,7 @@ from confluent_kafka import Consumer
 
 from runstream_local.ports import HOST, choose_port
 from runstream_schemas.topics import TOPICS
-from runstream_sinks.kafka import SESSION_TIMEOUT_MS, STATIC_SESSION_TIMEOUT_MS, consumer_config, reader_config
+from runstream_sinks.kafka_config import SESSION_TIMEOUT_MS, STATIC_SESSION_TIMEOUT_MS, consumer_config, reader_config
 from runstream_sinks.tables import TABLE_OF
 from tests.sinks.expected import expected
 from tests.sinks.replays import shown, wait_until_stored

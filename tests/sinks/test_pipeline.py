@@ -13,7 +13,7 @@ from runstream_sinks.batching import Batches, Limits
 from runstream_sinks.errors import TooManyMalformed
 from runstream_sinks.ledger import Mark, Place, Position
 from runstream_sinks.malformed import AT_ONCE, PER_S, Policy
-from runstream_sinks.pipeline import SCHEMA_READ_S_MAX, SCHEMA_WAIT_PERIOD_S, SCHEMA_WAIT_S, Message, Pipeline, SetAside, rows_of
+from runstream_sinks.pipeline import SCHEMA_DUE_S, SCHEMA_READ_S_MAX, SCHEMA_WAIT_PERIOD_S, SCHEMA_WAIT_S, Message, Pipeline, SetAside, rows_of
 from tests.sinks import examples
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def test_an_old_record_of_an_unknown_schema_does_not_wait() -> None:
     """Its schema was due long before the end that the schema topic was read to."""
     pipeline, _ = made()
     pipeline.schemas_read(0.0, 1_000_000)
-    assert take(pipeline, 0, unknown(0), time_ms=1_000_000 - int(1000 * SCHEMA_WAIT_S), now=1.0) is not None
+    assert take(pipeline, 0, unknown(0), time_ms=1_000_000 - int(1000 * SCHEMA_DUE_S), now=1.0) is not None
     assert take(pipeline, 1, unknown(1), time_ms=1_000_000, now=1.0) is None
     assert pipeline.held == {EVENTS}
 

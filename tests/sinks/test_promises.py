@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runstream_sinks.metrics import PREFIX, Metrics, Reading
+from runstream_sinks.metrics import ARCHIVE_PREFIX, PREFIX, ArchiveMetrics, ArchiveReading, Figures, Metrics, Reading
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -33,11 +33,18 @@ def test_the_page_of_promises_names_tests() -> None:
     assert len(named) > 15
 
 
-def test_every_figure_is_explained() -> None:
-    """The table of docs/operations.md has the figures that a worker serves, and no others."""
-    metrics = Metrics()
-    metrics.reading = Reading(since_commit_s=1.0)
-    families = {family.name: family.type for family in text_string_to_metric_families(metrics.page().decode()) if family.name.startswith(PREFIX)}
-    served = {f"{name.removeprefix(f'{PREFIX}_')}{'_total' if kind == 'counter' else ''}" for name, kind in families.items()}
-    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Figures")[2]
+@pytest.mark.parametrize("of", ["sink", "archive"])
+def test_every_figure_is_explained(of: str) -> None:
+    """The tables of docs/operations.md have the figures that a worker and an archive's worker serve, and no others."""
+    metrics: Figures
+    if of == "sink":
+        metrics, prefix, title = Metrics(), PREFIX, "## Figures"
+        metrics.reading = Reading(since_commit_s=1.0)
+    else:
+        metrics, prefix, title = ArchiveMetrics(), ARCHIVE_PREFIX, "## Figures of the archive"
+        metrics.reading = ArchiveReading(since_commit_s=1.0)
+    families = {family.name: family.type for family in text_string_to_metric_families(metrics.page().decode()) if family.name.startswith(prefix)}
+    # When a counter without labels was made is told beside it.
+    served = {f"{name.removeprefix(f'{prefix}_')}{'_total' if kind == 'counter' else ''}" for name, kind in families.items() if not name.endswith("_created")}
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition(f"{title}\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == served

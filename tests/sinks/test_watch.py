@@ -33,7 +33,7 @@ def figures(page: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
         (sample.name, tuple(sorted(sample.labels.values()))): sample.value
         for family in text_string_to_metric_families(page.decode())
         for sample in family.samples
-        if sample.name.startswith("runstream_sink")
+        if sample.name.startswith("runstream_")
     }
 
 

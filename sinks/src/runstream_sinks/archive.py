@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from runstream_sinks.archive_files import Cutter, File, in_order
 from runstream_sinks.archive_kafka import Start, Stream, note_of
 from runstream_sinks.archive_store import ArchiveError, Store
+from runstream_sinks.archive_watch import ArchiveWatch
 from runstream_sinks.errors import SinksError
 from runstream_sinks.log import log
 from runstream_sinks.readiness import ReadyFile, wait_for_topics
@@ -36,7 +37,6 @@ POLL_RECORDS_MAX = 500
 PENDING_BYTES_MAX = 192 << 20
 RETRY_COMMIT_S = 0.5
 COMPLAIN_INTERVAL_S = 5.0
-FIGURES_INTERVAL_S = 30.0
 # A rebalance waits for its members: the next owner writes what is under way now.
 REVOKE_BUDGET_S = 5.0
 LOOK_BUDGET_S = 30.0
@@ -45,17 +45,20 @@ EXIT_BUDGET_S = 9.0
 
 
 class Written(NamedTuple):
-    """A file, and whether it is there: not where the writing was given up."""
+    """A file, whether it is there (not where the writing was given up), and how long that took."""
 
     file: File
     is_there: bool
+    seconds: float
 
 
 class Writer:
     """A thread that writes one file at a time, and tries again while the storage is away. A daemon: a process that is out of time leaves it behind."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_retry: Callable[[], None]) -> None:
+        """`on_retry` runs in the thread, after each try that failed."""
         self._store = store
+        self._on_retry = on_retry
         self._todo: queue.SimpleQueue[File | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Written | Exception] = queue.SimpleQueue()
         self._given_up = threading.Event()
@@ -85,8 +88,9 @@ class Writer:
 
     def _work(self) -> None:
         while (file := self._todo.get()) is not None:
+            began = time.monotonic()
             try:
-                self._done.put(Written(file, self._write(file)))
+                self._done.put(Written(file, self._write(file), time.monotonic() - began))
             except Exception as error:  # noqa: BLE001 - whatever the thread dies of must stop the worker with its reason
                 self._done.put(error)
                 return
@@ -98,6 +102,7 @@ class Writer:
                 self._store.write(file)
             except ArchiveError as error:
                 failures += 1
+                self._on_retry()
                 if time.monotonic() >= complain_at:
                     complain_at = time.monotonic() + COMPLAIN_INTERVAL_S
                     log.warning("the archive cannot be written to, trying again", file=file.name.path, failures=failures, error=str(error))
@@ -119,15 +124,13 @@ class Archiver:
         self._ready = ReadyFile(settings.ready_file)
         self._cutter = Cutter(bytes_max=settings.archive_bytes, age_s=settings.archive_interval)
         self._queue: deque[File] = deque()
-        self._writer = Writer(store)
         self._stream = Stream(settings)
+        self._watch = ArchiveWatch(settings)
+        self._writer = Writer(store, self._watch.retried)
         self._closing = False
         # A file under way whose partition has gone: its next owner writes it, too, and commits.
         self._disowned: File | None = None
         self._retry_at = 0.0
-        self._figures_at = time.monotonic() + FIGURES_INTERVAL_S
-        self.files = 0
-        self.records = 0
 
     def stop(self) -> None:
         """Asks the worker to drain and end; safe in a signal handler and from any thread."""
@@ -141,7 +144,7 @@ class Archiver:
         """
         try:
             self._store.begin()
-            if not wait_for_topics(self._settings, lambda: self._stream.missing(self._topics), self._stop, lambda _: None):
+            if not wait_for_topics(self._settings, lambda: self._stream.missing(self._topics), self._stop, self._watch.waits):
                 return
             self._stream.subscribe(self._topics, on_assign=self._assigned, on_gone=self._gone)
             log.info("archive worker consumes", topics=len(self._topics), kafka=self._settings.kafka)
@@ -152,11 +155,13 @@ class Archiver:
             self._closing = True
             self._writer.give_up()
             self._stream.close()
-            log.info("archive worker ended", files=self.files, records=self.records)
+            self._watch.close()
 
     def _turn(self) -> None:
         now = time.monotonic()
-        for place, record in self._stream.poll(records_max=POLL_RECORDS_MAX, timeout_s=POLL_S):
+        records = self._stream.poll(records_max=POLL_RECORDS_MAX, timeout_s=POLL_S)
+        self._watch.read(records)
+        for place, record in records:
             self._queue.extend(self._cutter.take(place, record, now))
         self._queue.extend(self._cutter.due(time.monotonic()))
         pending = self._cutter.nbytes + sum(one.nbytes for one in self._queue) + (self._writer.file.nbytes if self._writer.file else 0)
@@ -166,16 +171,14 @@ class Archiver:
         self._stream.pause(paused=full)
         self._write(0.0)
         self._ready.renew()
-        if now >= self._figures_at:
-            self._figures_at = now + FIGURES_INTERVAL_S
-            log.info("figures", files=self.files, records=self.records, pending_bytes=pending, waiting_files=len(self._queue))
+        self._watch.turn(pending_bytes=pending, waiting_files=len(self._queue))
 
     def _write(self, wait_s: float) -> None:
         """Takes note of the file that is written by now, and begins with the next one."""
         self._settle(self._writer.finished(wait_s) if self._writer.file is not None else None)
         if self._writer.file is None and self._queue and time.monotonic() >= self._retry_at:
             name = self._queue[0].name
-            if self._stream.commit(name.place, name.first, note_of(name)):
+            if self._commit(name.place, name.first, note_of(name)):
                 self._writer.submit(self._queue.popleft())
             else:
                 self._retry_at = time.monotonic() + RETRY_COMMIT_S
@@ -184,10 +187,14 @@ class Archiver:
         """Commits the offset behind a file that is there, if its partition is still ours."""
         if done is None or not done.is_there or done.file is self._disowned:
             return
-        self.files += 1
-        self.records += len(done.file.records)
+        self._watch.written(done.file, done.seconds)
         # Should this be lost, the name that was committed before says as much, together with the file.
-        self._stream.commit(done.file.name.place, done.file.name.last + 1, "")
+        self._commit(done.file.name.place, done.file.name.last + 1, "")
+
+    def _commit(self, place: Place, offset: int, note: str) -> bool:
+        taken = self._stream.commit(place, offset, note)
+        self._watch.committed(place, offset, taken=taken)
+        return taken
 
     def _drain(self) -> None:
         """Writes everything, as far as the time goes."""
@@ -201,7 +208,7 @@ class Archiver:
     # ---- partitions come and go --------------------------------------------------------------------------------------------------------
 
     def _assigned(self, starts: dict[Place, tuple[Start, tuple[int, int]]]) -> None:
-        log.info("partitions assigned", partitions=len(starts))
+        self._watch.assigned(starts)
         for place, (start, (low, high)) in starts.items():
             begin, intent = _patiently(lambda: self._begin(place, start))  # noqa: B023 - it is called at once
             if begin > high:
@@ -224,7 +231,7 @@ class Archiver:
         return (names[place][-1].last + 1 if place in names else 0), None
 
     def _gone(self, places: set[Place], lost: bool) -> None:
-        log.info("partitions revoked", partitions=len(places), lost=lost)
+        self._watch.revoked(places, lost=lost)
         self._cutter.drop(places)
         self._queue = deque(one for one in self._queue if one.name.place not in places)
         file = self._writer.file

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from runstream_sinks.archive_files import Name, Raw
-from runstream_sinks.errors import KafkaRefused
-from runstream_sinks.kafka import consumer_config
+from runstream_sinks.kafka import place_of, refusal, time_ms_of
+from runstream_sinks.kafka_config import consumer_config
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.ledger import Place
 from runstream_sinks.log import log, logger
@@ -111,16 +111,14 @@ class Stream:
         for raw in self._consumer.consume(records_max, timeout_s):
             error = raw.error()
             if error is not None:
-                if error.fatal():
-                    raise KafkaRefused(f"{error.name()}: {error.str()}")
+                refused = refusal(error)
+                if refused is not None:
+                    raise refused
                 self._on_error(error)
                 continue
-            topic, partition, offset = raw.topic(), raw.partition(), raw.offset()
-            assert topic is not None
-            assert partition is not None
-            assert offset is not None
+            place, offset = place_of(raw)
             headers = tuple((name, value.encode() if isinstance(value, str) else value) for name, value in raw.headers() or ())
-            out.append((Place(topic, partition), Raw(offset, max(0, raw.timestamp()[1]), raw.key(), raw.value(), headers)))
+            out.append((place, Raw(offset, time_ms_of(raw), raw.key(), raw.value(), headers)))
         return out
 
     def pause(self, *, paused: bool) -> None:

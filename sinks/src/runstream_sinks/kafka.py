@@ -1,4 +1,4 @@
-"""The one module that touches confluent-kafka: the group's consumer, the producer of dead letters, and a reader of the schema topic."""
+"""The clients of a sink worker: the group's consumer, the producer of dead letters, and a reader of the schema topic; and what a record and an error of Kafka come to, for every reader."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from runstream_schemas import catalogue as cat
 from runstream_schemas import wire
 from runstream_schemas.records import DeadLetter, Schema
 from runstream_schemas.settings import SettingsError
-from runstream_schemas.topics import MESSAGE_BYTES_MAX, TOPICS
+from runstream_schemas.topics import TOPICS
 from runstream_sinks.errors import KafkaRefused
+from runstream_sinks.kafka_config import consumer_config, producer_config, reader_config
 from runstream_sinks.ledger import Mark, Place, Position
 from runstream_sinks.log import log, logger
 from runstream_sinks.pipeline import Message
@@ -24,20 +25,11 @@ if TYPE_CHECKING:
 
     from runstream_schemas.settings import Settings
 
-# A worker killed hard is missed after this long, and its partitions wait as long; the broker's default minimum. A worker that is taken for dead by mistake only reads
-# some records twice.
-SESSION_TIMEOUT_MS = 6_000
-# A worker with a name of its own keeps its partitions while it is restarted, which takes longer than that.
-STATIC_SESSION_TIMEOUT_MS = 45_000
-# What librdkafka may fetch ahead, over all partitions.
-FETCH_AHEAD_KB = 32 * 1024
 METADATA_TIMEOUT_S = 3.0
 # Letters that Kafka has not acknowledged; past it nothing is fetched, so that an outage of Kafka fills no memory.
 LETTERS_WAITING_MAX = 1000
 SCHEMA_END_TIMEOUT_S = 0.5
 COMPLAIN_INTERVAL_S = 5.0
-
-_OF_MEMBERS = ("group.instance.id", "group.protocol", "group.remote.assignor")
 
 # Errors that say only that the broker is away; librdkafka goes on by itself.
 _AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
@@ -49,65 +41,6 @@ _FOR_GOOD = {
     KafkaError.GROUP_AUTHORIZATION_FAILED: ": let this user read with the group, or give another in kafka_options",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: ": let this user read the topics, or give another in kafka_options",
 }
-
-
-def common_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """librdkafka's options of every client of a sink."""
-    return {
-        "bootstrap.servers": settings.kafka,
-        "client.id": "runstream-sinks",
-        # A broker that restarts is found again within a second or two instead of ten.
-        "reconnect.backoff.max.ms": 2_000,
-        "log.connection.close": False,
-    }
-
-
-def consumer_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """librdkafka's options of a consumer that may be a member of the group. What the user passes through comes last, except for what exactness rests on."""
-    return {
-        **common_config(settings),
-        "auto.offset.reset": "earliest",
-        "max.poll.interval.ms": 300_000,
-        "queued.max.messages.kbytes": FETCH_AHEAD_KB,
-        "fetch.wait.max.ms": 100,
-        "topic.metadata.refresh.interval.ms": 10_000,
-        **_membership(settings),
-        **settings.kafka_options,
-        "group.id": f"{settings.topic_prefix}-sinks",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "enable.partition.eof": False,
-    }
-
-
-def reader_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """The same for a consumer that is told what to read and is a member of nothing."""
-    return {name: value for name, value in consumer_config(settings).items() if name not in _OF_MEMBERS}
-
-
-def _membership(settings: Settings) -> dict[str, str | int]:
-    """How a worker belongs to the group, in the words of its protocol: with KIP-848 the broker decides how long a member may be silent."""
-    options: dict[str, str | int] = {"group.protocol": settings.group_protocol}
-    if settings.group_instance_id is not None:
-        options["group.instance.id"] = settings.group_instance_id
-    if settings.kafka_options.get("group.protocol", settings.group_protocol) == "consumer":
-        return options
-    is_static = "group.instance.id" in options or "group.instance.id" in settings.kafka_options
-    timeout_ms = STATIC_SESSION_TIMEOUT_MS if is_static else SESSION_TIMEOUT_MS
-    return {**options, "session.timeout.ms": timeout_ms, "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4}
-
-
-def producer_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """librdkafka's options of the producer of dead letters: acknowledged by all replicas, tried for ever."""
-    return {
-        **common_config(settings),
-        "message.max.bytes": MESSAGE_BYTES_MAX,
-        "partitioner": "murmur2_random",
-        **settings.kafka_options,
-        "acks": "all",
-        "enable.idempotence": True,
-        "message.timeout.ms": 0,
-    }
 
 
 def _does_not_fit(error: KafkaException) -> SettingsError:
@@ -130,12 +63,31 @@ class _Errors:
             log.warning("kafka is away, going on when it is back" if error.code() in _AWAY else "kafka error", code=error.name(), error=error.str())
 
 
-def _message(raw: RawMessage) -> Message:
+def refusal(error: KafkaError) -> KafkaRefused | None:
+    """What to raise for an error of a consumer that no retry mends, with what to do about it; None for one that passes."""
+    if error.fatal() or error.code() in _FOR_GOOD:
+        return KafkaRefused(f"{error.name()}: {error.str()}{_FOR_GOOD.get(error.code(), '')}")
+    return None
+
+
+def place_of(raw: RawMessage) -> tuple[Place, int]:
+    """The partition and offset of what a consumer gave, a record or a partition's end."""
     topic, partition, offset = raw.topic(), raw.partition(), raw.offset()
     assert topic is not None
     assert partition is not None
     assert offset is not None
-    return Message(Position(Place(topic, partition), offset, raw.leader_epoch()), max(0, raw.timestamp()[1]), raw.key(), raw.value())
+    return Place(topic, partition), offset
+
+
+def time_ms_of(raw: RawMessage) -> int:
+    """The record's time in Kafka; 0 where it has none."""
+    return max(0, raw.timestamp()[1])
+
+
+def message_of(raw: RawMessage) -> Message:
+    """The record as the pipeline takes it."""
+    place, offset = place_of(raw)
+    return Message(Position(place, offset, raw.leader_epoch()), time_ms_of(raw), raw.key(), raw.value())
 
 
 def _partitions(places: Iterable[Place]) -> list[TopicPartition]:
@@ -205,9 +157,9 @@ class Source:
         for raw in self._consumer.consume(records_max, timeout_s):
             error = raw.error()
             if error is None:
-                out.append(_message(raw))
-            elif error.fatal() or error.code() in _FOR_GOOD:
-                raise KafkaRefused(f"{error.name()}: {error.str()}{_FOR_GOOD.get(error.code(), '')}")
+                out.append(message_of(raw))
+            elif (refused := refusal(error)) is not None:
+                raise refused
             else:
                 self._on_error(error)
         return out

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from runstream_sinks.kafka import common_config, consumer_config
+from runstream_sinks.kafka_config import common_config
 from runstream_sinks.ledger import Place
 from runstream_sinks.log import logger
 
@@ -29,9 +29,9 @@ ANSWER_TIMEOUT_S = 10.0
 class Ends:
     """One question at a time; a question that is not answered in time is asked again."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, group: str) -> None:
         self._admin = AdminClient({**common_config(settings), **settings.kafka_options}, logger=logger)
-        self._group = str(consumer_config(settings)["group.id"])
+        self._group = group
         self._ask_at = 0.0
         self._ends: dict[Place, Future[ListOffsetsResultInfo]] = {}
         self._committed: Future[ConsumerGroupTopicPartitions] | None = None

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from runstream_sinks.errors import KafkaAway, KafkaRefused
-from runstream_sinks.kafka import consumer_config, reader_config
-from runstream_sinks.ledger import Mark, Place, Position
+from runstream_sinks.kafka import message_of, place_of, refusal
+from runstream_sinks.kafka_config import reader_config
+from runstream_sinks.ledger import Mark, Place
 from runstream_sinks.log import log, logger
-from runstream_sinks.pipeline import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from confluent_kafka import Message as RawMessage
-
     from runstream_schemas.settings import Settings
+    from runstream_sinks.pipeline import Message
     from runstream_sinks.spans import Span
 
 ANSWER_TIMEOUT_S = 15.0
@@ -30,7 +29,8 @@ COMPLAIN_INTERVAL_S = 5.0
 SILENCE_S_MAX = 30.0
 
 
-_FOR_GOOD = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
+# A group's topics may come later; those that somebody asked for by name are there or are a mistake.
+_NOT_THERE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
 
 Answer = TypeVar("Answer")
 
@@ -42,9 +42,9 @@ class Kept(NamedTuple):
     note: str
 
 
-def sinks_group(settings: Settings) -> str:
-    """The group of the sink workers."""
-    return str(consumer_config(settings)["group.id"])
+def _refused(error: KafkaError) -> KafkaRefused | None:
+    """What to raise for an error that no retry mends; None for one that passes."""
+    return KafkaRefused(f"{error.name()}: {error.str()}") if error.code() in _NOT_THERE else refusal(error)
 
 
 class Reader:
@@ -105,7 +105,10 @@ class Reader:
             try:
                 return ask(max(0.1, deadline - time.monotonic()))
             except KafkaException as error:
-                if error.args[0].code() in _FOR_GOOD or time.monotonic() + ASK_INTERVAL_S > deadline:
+                refused = _refused(error.args[0])
+                if refused is not None:
+                    raise refused from error
+                if time.monotonic() + ASK_INTERVAL_S > deadline:
                     raise self._away(error) from error
                 time.sleep(ASK_INTERVAL_S)
 
@@ -136,17 +139,18 @@ class Reader:
         for raw in self._consumer.consume(records_max, timeout_s):
             error = raw.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                refused = _refused(error)
+                if refused is not None:
+                    raise refused
                 self._on_error(error)
-                if error.fatal() or error.code() in _FOR_GOOD:
-                    raise KafkaRefused(f"{error.name()}: {error.str()}")
                 continue
-            place, offset = _place(raw)
+            place, offset = place_of(raw)
             if place in self._done:
                 continue
             end = self._spans[place].end
             self._next[place] = offset if error is not None else offset + 1
             if error is None and (end is None or offset < end):
-                out.append(_message(place, offset, raw))
+                out.append(message_of(raw))
             if end is not None and self._next[place] >= end:
                 self._finish(place)
         return out
@@ -209,15 +213,3 @@ class Reader:
         if time.monotonic() >= self._complain_at:
             self._complain_at = time.monotonic() + COMPLAIN_INTERVAL_S
             log.warning("kafka does not answer, going on when it does", code=error.name(), error=error.str())
-
-
-def _place(raw: RawMessage) -> tuple[Place, int]:
-    topic, partition, offset = raw.topic(), raw.partition(), raw.offset()
-    assert topic is not None
-    assert partition is not None
-    assert offset is not None
-    return Place(topic, partition), offset
-
-
-def _message(place: Place, offset: int, raw: RawMessage) -> Message:
-    return Message(Position(place, offset, raw.leader_epoch()), max(0, raw.timestamp()[1]), raw.key(), raw.value())

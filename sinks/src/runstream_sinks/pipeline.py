@@ -28,6 +28,8 @@ _POINTS: tuple[Name, ...] = ("metric_points", "hardware_points")
 # A writer announces a schema before it uses it, so an unknown id is a race of moments. For it a partition waits this long, once in a period, whatever number of ids come.
 SCHEMA_WAIT_S = 5.0
 SCHEMA_WAIT_PERIOD_S = 300.0
+# A record that was written so long before a reading of the schema topic to its end was explained there, if ever.
+SCHEMA_DUE_S = 5.0
 # After that wait an id needs one reading of the schema topic to its end; a topic that cannot be read holds nothing longer than this.
 SCHEMA_READ_S_MAX = 2.0
 
@@ -238,7 +240,7 @@ class Pipeline:
     def _nobody_announced_it(self, message: Message, met: float, now: float) -> bool:
         """Whether a schema that the catalogue lacks will not come any more."""
         read, read_ms = self._schemas_read or (float("-inf"), 0)
-        if message.time_ms <= read_ms - 1000 * SCHEMA_WAIT_S:
+        if message.time_ms <= read_ms - 1000 * SCHEMA_DUE_S:
             return True
         place = message.position.place
         until = self._waits.get(place)

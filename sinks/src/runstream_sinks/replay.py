@@ -16,7 +16,8 @@ from runstream_sinks.clickhouse import Server, has_database
 from runstream_sinks.errors import KafkaRefused, ServerRefused, SinksError
 from runstream_sinks.fill import Caller, Counts, Fill, Malformed, runs_filter
 from runstream_sinks.kafka import SchemaReader
-from runstream_sinks.kafka_reader import Reader, sinks_group
+from runstream_sinks.kafka_config import sinks_group
+from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.layout import Cluster
 from runstream_sinks.ledger import Mark, Place
 from runstream_sinks.replay_plan import Note, Request, go_on, group_of, remarks, spans_to_read

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord, UnknownSchema
 from runstream_schemas.topics import TOPICS
-from runstream_sinks.kafka_reader import Reader, sinks_group
+from runstream_sinks.kafka_config import sinks_group
+from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.kafka_sender import Sender
 from runstream_sinks.ledger import Place
 from runstream_sinks.malformed import KEY_BYTES_MAX

@@ -119,7 +119,7 @@ def swap(settings: Settings, database: str, names: Sequence[topics.Name], *, ver
 def _check(settings: Settings, database: str, there: Server) -> None:
     live = settings.clickhouse_database
     if settings.clickhouse_cluster is not None:
-        raise ServerRefused("swap exchanges the tables of one node: docs/replay.md has the statements for a cluster")
+        raise ServerRefused("swap exchanges the tables of one node: docs/replay.md says why not those of a cluster, and what to do there")
     if database == live:
         raise ServerRefused(f"{database} is the live database: name the one that took a replay")
     if not has_database(settings.clickhouse_url, database):

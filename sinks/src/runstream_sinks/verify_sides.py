@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from runstream_schemas.topics import TOPICS
 from runstream_sinks import upkeep
 from runstream_sinks.errors import SinksError
-from runstream_sinks.kafka_reader import Reader, sinks_group
+from runstream_sinks.kafka_config import sinks_group
+from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.replay import Stopped, full_names, read_into, replay
 from runstream_sinks.replay_plan import Request, fill_group
 from runstream_sinks.spans import Span
