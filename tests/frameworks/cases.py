@@ -21,11 +21,12 @@ from tests.producers.journals import raw_rows, read_back
 
 @dataclass
 class Case:
-    """What became of one run: its rows as (step, context, values), its params as kind and text, what was dropped, what was said, and what the script noted besides."""
+    """What became of one run: its rows as (step, context, values), its params as kind and text, what was dropped, what is kept as an array, what was said, and what else was noted."""
 
     rows: list[tuple[int, str, dict[str, float]]] = field(default_factory=list[tuple[int, str, dict[str, float]]])
     params: dict[str, str] = field(default_factory=dict[str, str])
     dropped: dict[str, int] = field(default_factory=dict[str, int])
+    tensors: dict[str, tuple[str, list[int], str]] = field(default_factory=dict[str, tuple[str, list[int], str]])
     told: list[str] = field(default_factory=list[str])
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     error: str = ""
@@ -73,6 +74,7 @@ class Cases:
         assert run._journal is not None
         case.rows = rows_of(run._journal.folder.path)
         case.params = _params_of(run._journal.folder.path, run._journal.identity.writer)
+        case.tensors = _tensors_of(run._journal.folder.path, run._journal.identity.writer)
 
     def write(self, path: str) -> None:
         """Writes all cases for `cases_of`."""
@@ -82,6 +84,12 @@ class Cases:
 def _params_of(folder: Path, writer: int) -> dict[str, str]:
     payloads = [json.loads(row.payload) for row in raw_rows(folder, writer) if row.kind == fmt.Kind.PARAM]
     return {one["key"]: f"{one['kind']} {one['value']}" for one in payloads}
+
+
+def _tensors_of(folder: Path, writer: int) -> dict[str, tuple[str, list[int], str]]:
+    """Values that are arrays: type, shape, and their elements in base64."""
+    payloads = [json.loads(row.payload) for row in raw_rows(folder, writer) if row.kind == fmt.Kind.VALUE]
+    return {one["name"]: (one["dtype"], one["shape"], one["data"]) for one in payloads if one["kind"] == "tensor"}
 
 
 def cases_of(path: Path) -> dict[str, Case]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import math
 
+import numpy as np
 import pytest
 
 from tests.frameworks.cases import Case
@@ -106,10 +108,19 @@ def test_the_advice_works(cases: dict[str, Case]) -> None:
     assert (case.error, case.told, case.rows, case.notes["out"]) == ("", [], [(5, "", {"loss": 8.0})], [12.0])
 
 
-@pytest.mark.parametrize(("name", "reason"), [("key", "a PRNGKeyArray"), ("complex", "an ArrayImpl that holds a complex"), ("two", "ArrayImpl of shape (2,)")])
+@pytest.mark.parametrize(("name", "reason"), [("key", "a PRNGKeyArray"), ("complex", "an ArrayImpl that holds a complex")])
 def test_what_is_no_number_is_refused_for_its_name(cases: dict[str, Case], name: str, reason: str) -> None:
-    """Random keys, complex numbers and several elements are refused with a word on what they are."""
+    """Random keys and complex numbers are refused with a word on what they are."""
     case = cases[name]
     assert (case.error, case.dropped, case.values) == ("", {"bad_value": 1}, {"good": 1.0})
     [told] = case.told
     assert reason in told
+
+
+def test_several_elements_are_kept_with_their_type(cases: dict[str, Case]) -> None:
+    """An array of several elements is a value of its own, with its type, shape and elements, beside the numbers of the call."""
+    case = cases["two"]
+    assert (case.error, case.told, case.dropped) == ("", [], {})
+    [(dtype, shape, data)] = case.tensors.values()
+    assert (dtype, shape) == ("<f8", [2])
+    assert np.frombuffer(base64.b64decode(data), dtype="<f8").tolist() == [1.0, 1.0]

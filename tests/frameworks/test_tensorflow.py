@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import math
 
+import numpy as np
 import pytest
 
 from tests.frameworks.cases import Case
@@ -55,7 +57,6 @@ def test_tensors_as_params(cases: dict[str, Case]) -> None:
     [
         ("complex", "an EagerTensor that holds a complex"),
         ("string", "an EagerTensor that holds a bytes"),
-        ("two", "EagerTensor of shape (2,)"),
         ("ragged", "RaggedTensor of shape (1, None)"),
         ("sparse", "SparseTensor of shape (1,)"),
         ("keras-tensor", "a KerasTensor, which stands for values of a model that is being built"),
@@ -107,3 +108,12 @@ def test_keras_trains(cases: dict[str, Case]) -> None:
     assert [step for step, _, _ in case.rows] == [1, 2, 3, 4, 100]
     assert [set(values) for _, _, values in case.rows[:4]] == [{"loss", "mae"}] * 4
     assert case.rows[4][2] == {"mean": 4.0}
+
+
+def test_several_elements_are_kept_with_their_type(cases: dict[str, Case]) -> None:
+    """A tensor of several elements is a value of its own, with its type, shape and elements, beside the numbers of the call."""
+    case = cases["refused-two"]
+    assert (case.error, case.told, case.dropped) == ("", [], {})
+    [(dtype, shape, data)] = case.tensors.values()
+    assert (dtype, shape) == ("<f4", [2])
+    assert np.frombuffer(base64.b64decode(data), dtype="<f4").tolist() == [1.0, 2.0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import math
 
+import numpy as np
 import pytest
 
 from tests.frameworks.cases import Case
@@ -85,7 +87,6 @@ def test_tensors_as_params(cases: dict[str, Case]) -> None:
     ("name", "reason"),
     [
         ("complex", "a Tensor that holds a complex"),
-        ("two", "Tensor of shape (2,)"),
         ("none", "Tensor of shape (0,)"),
         ("meta", "meta tensors"),
         ("uninitialized", "UninitializedParameter"),
@@ -95,7 +96,7 @@ def test_tensors_as_params(cases: dict[str, Case]) -> None:
     ],
 )
 def test_what_is_no_number_is_refused_for_its_name(cases: dict[str, Case], name: str, reason: str) -> None:
-    """Tensors of no or of several elements, complex ones, and those that stand for values are refused with one warning that says what they are; the rest of each row is kept."""
+    """Tensors of no element, complex ones, and those that stand for values are refused with one warning that says what they are; the rest of each row is kept."""
     case = cases[f"refused-{name}"]
     assert case.error == ""
     assert case.rows == [(0, "", {"good": 1.0}), (1, "", {"good": 2.0})]
@@ -144,3 +145,12 @@ def test_cuda_is_read_by_another_thread(cases: dict[str, Case]) -> None:
     assert "runstream-device" in case.notes["threads"]
     rows = {step: values for step, _, values in case.rows}
     assert rows == {step: {"loss": step + 0.5, "host": float(step)} for step in range(100)} | {100: {"good": 1.0}}
+
+
+def test_several_elements_are_kept_with_their_type(cases: dict[str, Case]) -> None:
+    """A tensor of several elements is a value of its own, with its type, shape and elements, beside the numbers of the call."""
+    case = cases["refused-two"]
+    assert (case.error, case.told, case.dropped) == ("", [], {})
+    [(dtype, shape, data)] = case.tensors.values()
+    assert (dtype, shape) == ("<f4", [2])
+    assert np.frombuffer(base64.b64decode(data), dtype="<f4").tolist() == [1.0, 1.0]

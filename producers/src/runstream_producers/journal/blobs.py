@@ -47,7 +47,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _as_numpy(value: Any) -> Any:
-    """The value as an array of numpy in the host's memory; None for what gives none. Raises ValueError for one on a device, or not computed yet."""
+    """The value as an array of numpy in the host's memory; None for what gives none. Raises ValueError for one on a device."""
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
         return value
@@ -75,16 +75,14 @@ def _check_place(value: Any) -> None:
     kind = getattr(device, "type", None)
     on_device = kind not in _HOST if isinstance(kind, str) else isinstance(device, str) and "GPU" in device.upper()
     if not on_device and callable(getattr(value, "devices", None)):
-        on_device = _waits_in_jax(value)
+        on_device = _is_jax_device(value)
     if on_device:
-        raise ValueError(
-            f"{val.told(value)} is on a device, or not computed yet, and reading it would make training wait: log a copy in the host's memory, such as its .cpu()"
-        )
+        raise ValueError(f"{val.told(value)} is on a device, and reading it would make training wait: log a copy in the host's memory, such as its .cpu()")
 
 
-def _waits_in_jax(value: Any) -> bool:
+def _is_jax_device(value: Any) -> bool:
     try:
-        return not value.is_ready() or {one.platform for one in value.devices()} != {"cpu"}
+        return {one.platform for one in value.devices()} != {"cpu"}
     except Exception as error:
         if val.from_signal(error):
             raise
