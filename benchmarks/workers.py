@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -17,6 +17,7 @@ from runstream_schemas.topics import TOPICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -90,7 +91,8 @@ class Acknowledged:
 
     def members(self) -> int:
         """How many workers share the partitions."""
-        group = next(iter(self._admin.describe_consumer_groups([self._group], request_timeout=_REQUEST_S).values())).result()
+        asked = cast("dict[str, Future[Any]]", self._admin.describe_consumer_groups([self._group], request_timeout=_REQUEST_S))  # pyright: ignore[reportUnknownMemberType]  # its stubs say dict
+        group = asked[self._group].result(_REQUEST_S)
         return sum(bool(member.assignment.topic_partitions) for member in group.members) if group.state.name == "STABLE" else 0
 
     def rate(self, worker: Worker, records: int, look_s: float = 0.05) -> float:

@@ -16,7 +16,7 @@ import pytest
 from runstream_processors.engine import Received
 from runstream_processors.knowledge import Knowledge
 from runstream_processors.pipeline import Stage
-from runstream_processors.series_engine import SeriesEngine
+from runstream_processors.series_engine import Batch, SeriesEngine
 from runstream_rules import Policy
 from runstream_schemas import wire
 from runstream_schemas.records import Alert, MetricFrame, MetricGroup, SummaryFrame
@@ -122,7 +122,7 @@ def worked(kafka: Kafka) -> Kafka:
     return kafka
 
 
-async def _life(kafka: Kafka, stage: Stage[object]) -> None:
+async def _life(kafka: Kafka, stage: Stage[Batch]) -> None:
     """One worker, until all is acknowledged or its partitions are taken away."""
     taken = kafka.acknowledged
     while taken < len(RECORDS):

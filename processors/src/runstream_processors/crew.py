@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from runstream_schemas.settings import PREFIX, environment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from runstream_schemas.settings import Settings
@@ -171,7 +171,7 @@ class Crew:
                 process.wait()
 
 
-def own_settings(settings: Settings, number: int, ready: Path) -> Mapping[str, str]:
+def own_settings(settings: Settings, number: int, ready: Path) -> dict[str, str]:
     """The variables that one worker does not share with the others."""
     out = {f"{PREFIX}READY_FILE": str(ready)}
     if settings.metrics_port is not None:
