@@ -8,10 +8,11 @@ The workers have a follower of their own (`follower`), on their event loop. What
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 
 from runstream_processors.admin import partition_counts
 from runstream_processors.errors import NotReady
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _TAKE_MAX = 1000
 _TAKE_S = 0.1
-_PAUSE_S = 0.2
+_TAIL_BASE = -2000  # librdkafka's way of counting offsets from the end.
 
 
 class Found(NamedTuple):
@@ -43,49 +44,37 @@ class Reader:
     """A topic from its beginning, or from the last `tail` records of each partition."""
 
     def __init__(self, connection: Connection, topic: str, timeout_s: float, *, tail: int | None = None) -> None:
-        """Asks where the topic ends now.
+        """Begins to read.
 
         Raises:
             NotReady: the topic is not there, or Kafka does not answer within `timeout_s`.
         """
         self._topic = topic
+        self._deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
         partitions = partition_counts(connection, [topic], timeout_s)[topic]
-        options = {"group.id": "runstream-reads-without-a-group", "enable.auto.commit": False, "log_level": 0, "enable.partition.eof": False}
+        options = {
+            "group.id": "runstream-reads-without-a-group",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",  # A tail that is longer than the partition begins before it.
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
         self._consumer = Consumer({**connection.for_librdkafka(), **options})
-        self._behind: dict[int, int] = {}
-        places: list[TopicPartition] = []
-        deadline = time.monotonic() + timeout_s
-        for number in range(partitions):
-            low, high = self._ends(TopicPartition(topic, number), deadline)
-            first = low if tail is None else max(low, high - tail)
-            places.append(TopicPartition(topic, number, first))
-            if first < high:
-                self._behind[number] = high
-        self._consumer.assign(places)
-
-    def _ends(self, place: TopicPartition, deadline: float) -> tuple[int, int]:
-        """First offset and end of a partition; waits for one that has no leader yet, or another one now."""
-        while True:
-            try:
-                return self._consumer.get_watermark_offsets(place, timeout=max(deadline - time.monotonic(), _PAUSE_S))
-            except KafkaException as error:
-                if time.monotonic() >= deadline:
-                    self._consumer.close()
-                    raise NotReady(f"{self._topic} cannot be read: {error.args[0].str()}") from error
-                time.sleep(_PAUSE_S)  # There is nothing to wait on: brokers learn of leaders one after the other.
+        first = OFFSET_BEGINNING if tail is None else _TAIL_BASE - tail
+        self._behind = set(range(partitions))
+        self._consumer.assign([TopicPartition(topic, number, first) for number in self._behind])
 
     def rest(self) -> list[Found]:
-        """All records up to where the topic ended when this reader was made. Of compacted records the newest of a key comes last.
+        """All records up to where the topic ends. Of compacted records the newest of a key comes last.
 
         Raises:
-            NotReady: that took longer than `timeout_s`.
+            NotReady: that took longer than the reader's time-out.
         """
-        deadline = time.monotonic() + self._timeout_s
         out: list[Found] = []
         while self._behind:
             out += self._taken(_TAKE_S)
-            if self._behind and time.monotonic() > deadline:
+            if self._behind and time.monotonic() > self._deadline:
                 raise NotReady(f"{self._topic} could not be read to its end within {self._timeout_s:g} s")
         return out
 
@@ -100,13 +89,11 @@ class Reader:
     def _taken(self, wait_s: float) -> list[Found]:
         out: list[Found] = []
         for message in self._consumer.consume(_TAKE_MAX, wait_s):
-            if message.error() is None:
+            error = message.error()
+            if error is None:
                 out.append(self._found(message))
-        # The end may be a record that compaction took away: where the consumer stands says more than what came.
-        if self._behind:
-            for place in self._consumer.position([TopicPartition(self._topic, number) for number in self._behind]):
-                if place.offset >= self._behind[place.partition]:
-                    del self._behind[place.partition]
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._behind.discard(message.partition())
         return out
 
     def _found(self, message: Message) -> Found:
@@ -118,11 +105,8 @@ class Reader:
 
 def read_whole(connection: Connection, topic: str, timeout_s: float) -> dict[bytes, Found]:
     """The newest record of each key of a compacted topic, as of now; keys that were taken off are left out. Raises NotReady as `Reader` does."""
-    reader = Reader(connection, topic, timeout_s)
-    try:
+    with contextlib.closing(Reader(connection, topic, timeout_s)) as reader:
         newest = {one.key: one for one in reader.rest()}
-    finally:
-        reader.close()
     return {key: one for key, one in newest.items() if one.value is not None}
 
 

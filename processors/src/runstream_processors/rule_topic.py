@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,8 @@ class RuleTopic:
 
     def reasons(self) -> dict[str, str]:
         """Why rules were set aside, by the place of their record, as far as the newest dead letters say."""
-        reader = Reader(self._connection, self._letters, self._timeout_s, tail=LETTERS_MAX)
-        try:
+        with contextlib.closing(Reader(self._connection, self._letters, self._timeout_s, tail=LETTERS_MAX)) as reader:
             every = reader.rest()
-        finally:
-            reader.close()
         out: dict[str, str] = {}
         for one in every:
             place = one.key.decode(errors="replace")
