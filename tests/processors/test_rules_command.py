@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,16 +12,14 @@ from runstream_processors.connection import connection_of
 from runstream_processors.knowledge import Knowledge
 from runstream_processors.letters import Followed
 from runstream_processors.rule_topic import RuleTopic
-from runstream_processors.silence_topic import SilenceWatch
 from runstream_rules.applying import withdrawn
 from runstream_schemas import wire
 from runstream_schemas.ids import new_uuid
-from runstream_schemas.records import Alert, Rule
+from runstream_schemas.records import Rule
 from runstream_schemas.settings import Settings, environment_of
 from runstream_schemas.topics import TOPICS
 from tests.processors.commands import command, fine
 from tests.processors.stack import Feed, settings_of
-from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +75,7 @@ def records(settings: Settings, name: str) -> int:
 
     consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": "counts"})
     try:
-        return consumer.get_watermark_offsets(TopicPartition(f"{settings.topic_prefix}.{name}", 0), timeout=20)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportReturnType]  # untyped
+        return consumer.get_watermark_offsets(TopicPartition(f"{settings.topic_prefix}.{name}", 0), timeout=20)[1]
     finally:
         consumer.close()
 
@@ -190,91 +187,3 @@ class TestRules:
         assert done.code == 2
         assert "RUNSTREAM_KAFKA" in done.err
         assert len(done.err.splitlines()) == 1
-
-
-ALERT = Alert(
-    alert_id=new_uuid(),
-    version=0,
-    state="firing",
-    rule_id="one",
-    rule_version=1,
-    rule_name="one",
-    kind="threshold",
-    severity="critical",
-    run_id=new_uuid(),
-    writer=1,
-    seq=7,
-    rank=1,
-    metric="train/loss",
-    context="",
-    subject="",
-    step=70,
-    time_ms=time.time_ns() // 1_000_000,
-    value=2.0,
-    operator=">",
-    threshold=1.5,
-    text="loss is high",
-    late=False,
-    decided_ms=0,
-    project="digits",
-    labels={"team": "vision"},
-)
-
-
-@pytest.mark.stack
-class TestSilences:
-    def test_the_notifier_hears_of_silences(self, at: Settings) -> None:
-        """One that was there at its start, one that comes later, an acknowledgement, and their ends."""
-        (silence,) = fine("alerts", "silence", "--rule", "one", "--metric", "*/loss", "--label", "team=vision", "--for", "2h", "--comment", "new data")[
-            "silences"
-        ]
-        watch = SilenceWatch(connection_of(at), at.topic_prefix, 20.0)
-        now = time.time_ns() // 1_000_000
-        try:
-            assert watch(ALERT, now) == silence["silence_id"]
-            assert watch(ALERT, now + 7_300_000) == ""
-            assert watch(replace(ALERT, metric="accuracy"), now) == ""
-            assert fine("alerts", "unsilence", silence["silence_id"][:20])["silences"][0]["deleted"]
-            wait_for(lambda: not watch(ALERT, now), 10, "the end of the silence")
-
-            (ack,) = fine("alerts", "ack", ALERT.alert_id, "--author", "ada", "--comment", "on it")["silences"]
-            assert (ack["alert_id"], ack["author"], ack["ends_ms"]) == (ALERT.alert_id, "ada", 0)
-            later = time.time_ns() // 1_000_000 + 1000
-            wait_for(lambda: watch(replace(ALERT, version=1, state="resolved"), later) == ack["silence_id"], 10, "the acknowledgement")
-            assert watch(replace(ALERT, alert_id=new_uuid()), later) == ""
-            assert fine("alerts", "ack", ALERT.alert_id)["silences"][0]["silence_id"] == ack["silence_id"], "acknowledged twice, it is one"
-            assert len(fine("alerts", "silences")["silences"]) == 1
-            assert "acknowledged" not in command("alerts", "silences").out
-            assert fine("alerts", "unsilence", ALERT.alert_id[:13])["silences"][0]["silence_id"] == ack["silence_id"]
-            wait_for(lambda: not watch(ALERT, later), 10, "the end of the acknowledgement")
-        finally:
-            watch.close()
-        assert fine("alerts", "silences")["silences"] == []
-
-    @pytest.mark.usefixtures("at")
-    def test_one_that_is_not_there(self) -> None:
-        """Is said, and the exit code is 1."""
-        done = command("alerts", "unsilence", "feed")
-        assert (done.code, done.err) == (1, "runstream alerts: no silence's id begins with 'feed': `runstream alerts silences` lists them\n")
-
-
-@pytest.mark.usefixtures("nowhere")
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["silence", "--for", "2h"], "say which alerts: --rule, --run, --project, --metric or --label; or --everything"),
-        (["silence", "--rule", "a", "--for", "soon"], "--for must be a duration such as 30m or 2h, got 'soon'"),
-        (["silence", "--rule", "a", "--until", "2020-01-01"], "the end of a silence must be after its beginning, and after now"),
-        (
-            ["silence", "--rule", "a", "--until", "later"],
-            "--until must be a time such as 2026-11-05T20:00 (UTC unless it says) or 2h from now, got 'later'",
-        ),
-        (["silence", "--label", "a", "--forever"], "--label must be NAME=TEXT, got 'a'"),
-        (["ls", "--limit", "0"], "--limit must be at least 1, got 0"),
-    ],
-    ids=lambda one: "-".join(one)[:40] if isinstance(one, list) else "said",
-)
-def test_wrong_arguments(arguments: list[str], said: str) -> None:
-    """One sentence and exit code 2, without Kafka."""
-    done = command("alerts", *arguments)
-    assert (done.code, done.err) == (2, said + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,15 +15,14 @@ from runstream_schemas.ids import new_uuid
 from runstream_schemas.records import FINAL_VERSION, Alert, MetricFrame, MetricGroup, SummaryFrame, Writer
 from runstream_schemas.settings import environment_of
 from runstream_schemas.topics import writer_key
-from runstream_sinks.clickhouse import Server, create_database
-from runstream_sinks.migrations import migrate
+from runstream_sinks.clickhouse import Server
 from tests.processors.commands import command, fine
 from tests.processors.stack import Feed, Part, Tail, settings_of
 from tests.sinks import examples
 from tests.sinks.test_tables import insert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from runstream_schemas.records import Record
@@ -96,18 +94,6 @@ def lives(run_id: str) -> list[Writer]:
     fields = {"project": "digits", "world_size": RANKS, "started_ms": STARTED_MS, "heartbeat_ms": end_ms, "attempt": "attempt", "version": FINAL_VERSION}
     made = [examples.writer(run_id, writer=rank + 1, rank=rank, state="failed" if rank == 1 else "finished", next_seq=ROWS, **fields) for rank in range(RANKS)]
     return [*made, examples.writer(run_id, writer=HARDWARE, kind="hardware", state="finished", next_seq=ROWS // 5, **fields)]
-
-
-@pytest.fixture
-def database(clickhouse_url: str) -> Iterator[str]:
-    """Name of an empty database with all tables and views."""
-    name = f"t_{uuid.uuid4().hex[:10]}"
-    create_database(clickhouse_url, name)
-    server = Server(clickhouse_url, name)
-    migrate(server)
-    yield name
-    server.command(f"DROP DATABASE `{name}`")
-    server.close()
 
 
 def store(url: str, database: str, run_id: str, every: Sequence[MetricFrame], writers: Sequence[Writer]) -> None:

@@ -106,7 +106,7 @@ class TestSilences:
     def test_selectors_narrow(self, selector: dict[str, object], silent: bool) -> None:
         """Each one leaves out what is not its own; none selects everything."""
         book = Silences()
-        book.learn(replace(SILENCE, **selector))  # pyright: ignore[reportArgumentType]  # the fields are given by name
+        book.learn(replace(SILENCE, **selector))
         assert book.of(ALERT, 1500) == ("s" if silent else "")
 
     @pytest.mark.parametrize(("now_ms", "silent"), [(999, False), (1000, True), (1999, True), (2000, False)])

@@ -25,7 +25,7 @@ from runstream_schemas.settings import SettingsError, origin_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from runstream_processors.run_store import Stored
+    from runstream_processors.run_store import Stored, View
     from runstream_schemas.records import Alert, MetricFrame, Rule, Writer
     from runstream_schemas.settings import Settings
 
@@ -65,7 +65,7 @@ def judge(rules: Sequence[Rule], named: str, store: RunStore, crashed_ms: int, t
     lives = store.lives(run)
     apply = [rule for rule in rules if rule.project in ("", run.project) and rule.run_id in ("", run.run_id)]
     rehearsal = Rehearsal(apply, run.run_id, run.project, int(time.time() * 1000))
-    watched = {view: _matching(apply, store.names(run, view)) for view in VIEWS}
+    watched: dict[View, list[str]] = {view: _matching(apply, store.names(run, view)) for view in VIEWS}
     extents = [extent for view, names in watched.items() if names for extent in store.extents(run, view, names)]
     points, done = sum(extent.points for extent in extents), 0
     by_writer = {one.writer: one for one in lives}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from runstream_rules.fields import WORDS
 
@@ -87,4 +87,4 @@ def changes_of(before: Rule, after: Rule) -> tuple[Change, ...]:
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it, so that a list and a tuple of the same are the same."""
-    return list(value) if isinstance(value, list | tuple) else value
+    return list(cast("list[Any]", value)) if isinstance(value, list | tuple) else value

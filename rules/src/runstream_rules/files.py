@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from runstream_rules.errors import FileRefused, Problem
 from runstream_rules.fields import FIELDS, WORDS, Unfit, shown
@@ -130,7 +130,7 @@ def _as_written(got: object) -> str:
     if isinstance(got, float):
         return f"{got:g}"
     if isinstance(got, list | tuple):
-        return ", ".join(_as_written(one) for one in got) or "nothing"
+        return ", ".join(_as_written(one) for one in cast("list[object]", got)) or "nothing"
     return repr(got) if isinstance(got, str) else str(got)
 
 
