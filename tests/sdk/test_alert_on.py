@@ -76,6 +76,14 @@ def test_what_holds_for_all_kinds_stands_beside_the_condition(offline: Offline) 
     assert made.name == "loss: aggregate mean > 2"
 
 
+def test_a_bound_of_zero_is_a_bound(offline: Offline) -> None:
+    """And rank 0 is a rank."""
+    run = runstream.init("p")
+    run.alert_on("loss", ">", 0, clear=0, rank=0)
+    made = registered(offline, run)
+    assert (made.threshold, made.clear, made.rank) == (0.0, 0.0, 0)
+
+
 def test_the_same_condition_is_the_same_rule(offline: Offline) -> None:
     """From every rank that registers it; anything else is another one."""
     ids = [runstream.init("p", id="one").alert_on("loss", Condition("stale", window_s=window_s)) for window_s in (60, "1m", 61)]

@@ -119,8 +119,10 @@ def rule_of(
         # Told for each rule that differs: an alert that is missing is found out when it would have been needed.
         report(f"rule:{given['rule_id']}:{'; '.join(wrong)}", f"rule on {given['metric']!r} was not registered: {'; '.join(wrong)}")
         return None
-    unset = {field.name: field.default for field in fields(Rule)}
-    return {"version": 1, "time_ms": now_ms, "run_id": run_id} | {field: value for field, value in given.items() if value or value != unset[field]}
+    # What is left out is not written; a threshold of 0 is not left out.
+    nothing = {field.name: field.default for field in fields(Rule)}
+    written = {field: value for field, value in given.items() if value or (value is not None and nothing[field] is None)}
+    return {"version": 1, "time_ms": now_ms, "run_id": run_id} | written
 
 
 def _condition(condition: Any, threshold: Any, clear: Any, wrong: list[str]) -> dict[str, Any]:
