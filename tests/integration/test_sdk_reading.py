@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import runstream
-from runstream import Context, Event, EventSource, read
+from runstream import Context, Event, EventSource, _emit, read
 from runstream.commands import account as account_command
 from runstream_schemas.ids import run_id_of
 from tests.answers import Answers
@@ -115,7 +115,9 @@ def written(held: dict[str, Written], environment: dict[str, str], answers: Answ
     made.child_id = fold.id
     monkeypatch.setenv("RUNSTREAM_MODE", "inline")
     made.ids["emitted"] = runstream.emit_event("deployed", subject="model/net/1", source="server", metadata={"replicas": 2})
-    for one in (other, run):
+    client = _emit.swap(None)
+    assert client is not None
+    for one in (client, other, run):
         assert one.finish().shipped
 
     def stored() -> bool:
@@ -172,8 +174,9 @@ def test_a_run_knows_whether_it_was_there_before(written: Written, environment: 
     assert (again.existed, fresh.existed, offline.existed) == (True, False, None)
     never = runstream.init(PROJECT, external_id="job-1", mode="inline", resume="never")
     assert never.id not in (written.run_id, fresh.id)
-    for one in (again, fresh, offline, never):
-        one.finish(0)
+    for one in (again, fresh, never):
+        assert one.finish().shipped
+    offline.finish()
 
 
 def test_numbers_read_as_arrays(written: Written) -> None:
@@ -233,7 +236,7 @@ def test_the_summary_has_what_was_set_beside_what_is_computed(written: Written) 
     said = read.definitions(written.run_id)
     assert (said["loss"].step_metric, said["loss"].goal, said["loss"].unit) == ("epoch", "min", "nat")
     assert said["loss"].source == "sklearn"
-    assert said["score"].source == "numpy", "detected by the value's type"
+    assert (said["score"].source, said["attention"].source) == ("numpy", "numpy"), "detected by the values' types"
 
 
 def test_params_keep_types_history_and_conflicts(written: Written) -> None:
@@ -298,7 +301,7 @@ def test_the_account_knows_every_kind_of_row(written: Written, capsys: pytest.Ca
 
     code = account_command.run(argparse.Namespace(run=written.run_id, json=True, database=None))
     told = json.loads(capsys.readouterr().out)
-    assert code == 0, told
+    assert code == 0, [one["troubles"] for one in told["writers"]]
 
 
 def test_who_asks_for_what_is_not_there_is_told(written: Written, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

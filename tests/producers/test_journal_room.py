@@ -184,7 +184,7 @@ def test_the_limit_of_bytes_holds_until_segments_go(tmp_path: Path) -> None:
 def test_drops_are_written_down_when_asked(tmp_path: Path) -> None:
     """`flush_drops` brings counts of refused values into the journal though no row comes after them."""
     writer = make_writer(tmp_path)
-    writer.log({"a": "text", "b": None})
+    writer.log({"a": ["text"], "b": None})
     assert dropped_as_told(writer.folder.path, writer.identity.writer) == {}
     writer.flush_drops()
     writer.flush_drops()

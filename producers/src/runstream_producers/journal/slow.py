@@ -17,7 +17,7 @@ from runstream_producers.journal.late import LateRow, LateRows
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Set
+    from collections.abc import Callable, Mapping, Sequence
 
     from runstream_producers.journal.tail import Tail
 
@@ -57,13 +57,15 @@ class SlowWay:
         try:
             flat, refused, readers, others, given_up = val.flatten(data, devices.reader_of, blobs.blob_of)
             scope = self._scopes.of(context, subject)
+            found = self._sources.news(scope, flat.keys() | others.keys(), source, data)
+            odd_names = [key for key in data if not isinstance(key, str)]
         except Exception as error:
             if val.from_signal(error):
                 raise
             self._report("call", f"a call of log was not recorded: expected a mapping of names to numbers, got {val.told(data)} ({type(error).__name__})")
             return
         self.refuse(refused, given_up)
-        self._check_words(data, step)
+        self._check_words(odd_names, step)
         if not flat and not others:
             return
         number = scope.next_step if step is None else val.step_of(step)
@@ -79,33 +81,28 @@ class SlowWay:
             told = f"time must be seconds since 1970 or a datetime, got {val.shown(time)}{hint}: the row was kept with the time of the call"
             self._report(f"time:{type(time).__name__}:{hint}", told)
             when = _now()
-        if step is None:
-            scope.next_step = number + 1
-        self._tell_source(scope, data, flat.keys() | others.keys(), source, when)
+        for one in found:
+            self._record(fmt.Kind.VALUE, self._value(scope, one.source, "source", when) | {"kind": "list", "value": json.dumps(one.names)})
         if readers:
             self._put_late(LateRow(flat, readers, number, when, scope.context, scope.subject), scope, tuple(data))
         elif flat:
             plan = self._plan(scope, tuple(flat), data)
             if plan is not None:
                 self._tail.add(plan, number, when, flat.values())
+            elif not others:
+                return
         for name, fields in others.items():
             self._record(fmt.Kind.VALUE, self._value(scope, name, "metric", when) | {"step": number} | fields)
+        if step is None:
+            scope.next_step = number + 1
 
     def _value(self, scope: plans.Scope, name: str, role: str, when: float) -> dict[str, Any]:
         return {"time_ms": round(when * 1000.0), "name": name, "role": role, "context": scope.context, "subject": scope.subject}
 
-    def _tell_source(self, scope: plans.Scope, data: Mapping[Any, Any], names: Set[str], source: Any, when: float) -> None:
-        """Writes where metrics come from, once for each metric, where it is a library."""
-        found = self._sources.news(scope, names, source, data)
-        if found is not None:
-            said = {"kind": "list", "value": json.dumps(found.names)}
-            self._record(fmt.Kind.VALUE, self._value(scope, found.source, "source", when) | said)
-
-    def _check_words(self, data: Mapping[Any, Any], step: Any) -> None:
+    def _check_words(self, odd_names: Sequence[Any], step: Any) -> None:
         """Tells of names and steps that are taken for what they were hardly meant to be. Calls that are packed at once are past this, so the first one tells."""
-        for key in data:
-            if not isinstance(key, str):
-                self._report("key", f"names of metrics must be texts, got {val.told(key)} ({val.shown(key)}): it was taken as {val.text_of(key)!r}")
+        for name in odd_names:
+            self._report("key", f"names of metrics must be texts, got {val.told(name)} ({val.shown(name)}): it was taken as {val.text_of(name)!r}")
         if isinstance(step, bool):
             self._report("step:bool", f"step must be an integer, got {step}: the row was kept under step {int(step)}")
 

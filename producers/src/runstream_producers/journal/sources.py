@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from runstream_producers.journal import values as val
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Set
+    from collections.abc import Iterable, Set
 
     from runstream_producers.journal.plans import Scope
 
@@ -50,19 +51,22 @@ class Sources:
     def __init__(self) -> None:
         self._told: dict[tuple[str, str, str], str] = {}
 
-    def news(self, scope: Scope, names: Set[str], source: Any, data: Mapping[Any, Any]) -> Found | None:
-        """What is to be told of the metrics of a call; None where that was told before, or no library is known. Does not raise, whatever `data` is."""
+    def news(self, scope: Scope, names: Set[str], source: Any, data: Mapping[Any, Any]) -> list[Found]:
+        """What is to be told of the metrics of a call; nothing where that was told before, or no library is known. Raises what the user's mapping raises."""
         said = "" if source is None else val.text_of(source)
-        fresh = [name for name in names if self._told.get((scope.context, scope.subject, name), None) != said] if said else self._unknown(scope, names)
+        fresh = {name for name in names if self._told.get((scope.context, scope.subject, name)) != said} if said else self._unknown(scope, names)
         if not fresh or len(self._told) + len(fresh) > _NAMES_MAX:
-            return None
-        library = said or _caller() or _maker(data.values())
+            return []
+        library = said or _caller()
+        by_library: dict[str, list[str]] = {library: sorted(fresh)} if library else {}
+        if not library:
+            _sort_in(by_library, data, "", fresh)
         for name in fresh:
             self._told[scope.context, scope.subject, name] = library
-        return Found(library, sorted(fresh)) if library else None
+        return [Found(one, found) for one, found in by_library.items()]
 
-    def _unknown(self, scope: Scope, names: Iterable[str]) -> list[str]:
-        return [name for name in names if (scope.context, scope.subject, name) not in self._told]
+    def _unknown(self, scope: Scope, names: Iterable[str]) -> set[str]:
+        return {name for name in names if (scope.context, scope.subject, name) not in self._told}
 
 
 def _caller() -> str:
@@ -78,10 +82,12 @@ def _caller() -> str:
     return ""
 
 
-def _maker(values: Iterable[Any]) -> str:
-    """The library whose type the first value has that is of one; empty where all are Python's own."""
-    for value in values:
-        found = _MAKERS.get(type(value).__module__.partition(".")[0])
-        if found is not None:
-            return found
-    return ""
+def _sort_in(by_library: dict[str, list[str]], data: Mapping[Any, Any], prefix: str, fresh: Set[str], depth: int = 0) -> None:
+    """Puts each of these names under the library whose type its value has; those of Python's own types under none."""
+    for key, value in data.items():
+        name = prefix + val.text_of(key)
+        if isinstance(value, Mapping):
+            if depth < val.DEPTH_MAX:
+                _sort_in(by_library, cast("Mapping[Any, Any]", value), f"{name}/", fresh, depth + 1)
+        elif name in fresh and (maker := _MAKERS.get(type(value).__module__.partition(".")[0])) is not None:
+            by_library.setdefault(maker, []).append(name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STEP_LIMIT = 1 << 63
 # Farthest times that a millisecond count in ClickHouse's DateTime64 holds well: the years 1900 to 2299.
 _SECONDS_MIN, _SECONDS_MAX = -2_208_988_800.0, 10_413_791_999.0
-_DEPTH_MAX = 32
+DEPTH_MAX = 32
 _NO_NUMBERS = (str, bytes, bytearray, complex)
 _TRACED = "which has no value while {} traces: return it from the function and log it outside, or log it in {}"
 # Stand-ins for values, by the package and name of their class; other versions than today's may tell less.
@@ -81,8 +81,8 @@ def _flatten_into(found: list[tuple[str, Any, str]], prefix: str, data: Mapping[
             name = prefix + name
         if not isinstance(value, Mapping):
             found.append((name, value, ""))
-        elif depth >= _DEPTH_MAX:
-            found.append((name, None, f"dictionaries are nested more than {_DEPTH_MAX} deep"))
+        elif depth >= DEPTH_MAX:
+            found.append((name, None, f"dictionaries are nested more than {DEPTH_MAX} deep"))
         else:
             _flatten_into(found, name + "/", cast("Mapping[Any, Any]", value), depth + 1)
 
