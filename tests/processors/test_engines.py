@@ -17,7 +17,7 @@ from runstream_rules import Policy, is_over, load
 from runstream_rules.kinds import SERIES_KINDS
 from runstream_rules.lives import Lives, Patience
 from runstream_schemas import wire
-from runstream_schemas.records import FINAL_VERSION, Alert, DeadLetter, Digest, Rule, SummaryFrame, Writer
+from runstream_schemas.records import FINAL_VERSION, Alert, DeadLetter, Digest, Rule, Silence, SummaryFrame, Writer
 from runstream_schemas.topics import writer_key
 from tests.processors.test_pipeline import Lists, frame, learn, received
 from tests.rules.test_lives import RECORD
@@ -229,6 +229,19 @@ class TestSilence:
         world.writers(replace(RECORD, writer=5, state="finished", version=FINAL_VERSION, next_seq=2))
         world.tick()
         assert [alert.state for alert in of(Alert, world.ports)] == ["firing", "resolved"]
+
+
+class TestSilenced:
+    def test_alerts_say_which_silence_was_on(self) -> None:
+        """At the decision, by the processor's clock; one that was ended, and one for other alerts, say nothing."""
+        silence = Silence(silence_id="s", version=1, time_ms=0, author="", comment="", starts_ms=0, ends_ms=2_000_000, rule_id="high")
+        world = World(HIGH)
+        learn(world.known, "silence", b"s", wire.encode(silence))
+        learn(world.known, "silence", b"o", wire.encode(replace(silence, silence_id="o", rule_id="other")))
+        world.frames(frame(0, 2.0, 0.0))
+        learn(world.known, "silence", b"s", None)
+        world.frames(frame(2, 2.0))
+        assert [(one.state, one.silence) for one in of(Alert, world.ports)] == [("firing", "s"), ("resolved", "s"), ("firing", "")]
 
 
 class TestBrokenRules:

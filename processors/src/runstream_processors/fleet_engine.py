@@ -152,7 +152,7 @@ class FleetEngine:
         every = list(alerts)
         self.counts["alerts"] += len(every)
         self.counts["alerts_late"] += sum(alert.late for alert in every)
-        return [Output(self._alerts, alert.alert_id.encode(), wire.encode(alert)) for alert in every]
+        return [Output(self._alerts, alert.alert_id.encode(), wire.encode(alert)) for alert in self._knowledge.marked(every)]
 
 
 def track_key(run_id: str, key: TrackKey) -> bytes:

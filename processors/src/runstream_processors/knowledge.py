@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runstream_processors.letters import letter
 from runstream_rules import RuleBook
+from runstream_rules.silences import Silences
 from runstream_schemas import wire
 from runstream_schemas.catalogue import Catalogue, bundled, entry
 from runstream_schemas.errors import SchemasError
-from runstream_schemas.records import Rule, Schema
+from runstream_schemas.records import Rule, Schema, Silence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from runstream_processors.engine import Output
     from runstream_processors.letters import Followed
     from runstream_rules import RuleKey
+    from runstream_schemas.records import Alert
     from runstream_schemas.topics import Name
 
 logger = logging.getLogger(__name__)
 
-TOPICS: tuple[Name, ...] = ("rule", "schema")
+TOPICS: tuple[Name, ...] = ("rule", "silence", "schema")
 # A schema stands on its topic before a record names it, and the follower is behind by half a second at most. So few and short waits are enough, and a flood of records
 # that name ids of their own invention holds nobody up for long.
 _SCHEMA_WAIT_S = 2.0
@@ -41,6 +44,7 @@ class Knowledge:
     def __init__(self, prefix: str = "") -> None:
         """Takes the prefix of the deployment's topics."""
         self.book = RuleBook()
+        self.silences = Silences()
         self.catalogue = Catalogue(bundled().entries())
         self._prefix = prefix
         self._places: dict[str, Followed] = {}
@@ -68,6 +72,8 @@ class Knowledge:
                 self.book.forget(rule_id, int(writer or 0))
                 if not self.book.has(rule_id):
                     self._places.pop(rule_id, None)
+            elif name == "silence" and followed.key is not None:
+                self.silences.forget(followed.key.decode())
         except (SchemasError, ValueError) as error:
             logger.warning("record not understood", extra={"topic": name, "reason": str(error)})
         self._changed.set()
@@ -91,6 +97,12 @@ class Knowledge:
                 if place is not None:
                     self._letters.append(letter(place, error, self._prefix, now_ms))
 
+    def marked(self, alerts: Iterable[Alert]) -> Iterator[Alert]:
+        """The alerts, each with the silence or acknowledgement that was on when it was decided, if any."""
+        for alert in alerts:
+            silence = self.silences.of(alert, alert.decided_ms) if len(self.silences) else ""
+            yield replace(alert, silence=silence) if silence else alert
+
     def letters(self) -> list[Output]:
         """Dead letters that are still to be sent; they are handed out once."""
         out, self._letters = self._letters, []
@@ -104,5 +116,7 @@ class Knowledge:
                 self.counts["rules_refused"] += 1
                 logger.warning("rule refused", extra={"rule_id": record.rule_id, "reason": str(refused)})
                 self._letters.append(letter(followed, refused, self._prefix, now_ms))
+        elif isinstance(record, Silence):
+            self.silences.learn(record)
         elif isinstance(record, Schema):
             self.catalogue.add(entry(record.name, record.version, record.schema))

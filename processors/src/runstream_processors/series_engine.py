@@ -265,7 +265,7 @@ class SeriesEngine:
         return found
 
     def _sent(self, alerts: Iterable[Alert]) -> list[Output]:
-        return [Output(self._alerts, alert.alert_id.encode(), wire.encode(alert)) for alert in alerts]
+        return [Output(self._alerts, alert.alert_id.encode(), wire.encode(alert)) for alert in self._knowledge.marked(alerts)]
 
     def _count(self, work: Batch, outcome: Outcome) -> None:
         self.counts["points"] += sum(frame.points for frame in work.frames)
