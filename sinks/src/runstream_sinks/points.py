@@ -187,12 +187,12 @@ class PointRows:
         )
 
     def _order(self, groups: Longs, steps: Longs) -> Places:
-        """The order of groups: by run and names, context, subject, rank, first step and writer."""
+        """The order of groups: by run and names, context, rank, first step and writer."""
         kinds = list(self._kinds)
         ranks = np.empty(len(kinds), np.int64)
         ranks[sorted(range(len(kinds)), key=lambda at: _sort_key(kinds[at]))] = np.arange(len(kinds))
-        kind, writer, rank, _, _, context, subject, rows = groups.T
-        return np.lexsort((writer, steps[starts(rows)], rank, self._subjects.ranks()[subject], self._contexts.ranks()[context], ranks[kind]))
+        kind, writer, rank, _, _, context, _, rows = groups.T
+        return np.lexsort((writer, steps[starts(rows)], rank, self._contexts.ranks()[context], ranks[kind]))
 
 
 def _sort_key(kind: _Kind) -> tuple[bytes, bytes, tuple[str, ...]]:
