@@ -121,6 +121,8 @@ class TestReading:
         (entry,) = entries(WHOLE)
         assert condition(entry.rule) == "> 10, clear 5, for 30 s"
         assert selectors(entry.rule) == "project digits, context training, rank 0"
+        (entry,) = entries("rules: [{name: a, kind: change, metric: m, threshold: 0.2, direction: up, measure: absolute, window: 5}]")
+        assert (condition(entry.rule), selectors(entry.rule)) == ("up more than 0.2, absolute, window 5", "")
 
 
 class TestMistakes:

@@ -35,9 +35,9 @@ def _figure(rule: Rule) -> str:
         return " or ".join(rule.states)
     if rule.kind == "non_finite":
         return "NaN or infinite"
-    words = [rule.direction, f"more than {bound}" if bound else "", rule.measure, f"goal {rule.goal}" if rule.goal else ""]
+    words = [" ".join(filter(None, (rule.direction, f"more than {bound}" if bound else ""))), rule.measure, f"goal {rule.goal}" if rule.goal else ""]
     if rule.window:
         words.append(f"window {rule.window}")
     if rule.window_s:
         words.append(f"{rule.window_s:g} s")
-    return " ".join(filter(None, words))
+    return ", ".join(filter(None, words))

@@ -185,7 +185,7 @@ def _shown(value: Any) -> str:
 def _ls(args: argparse.Namespace) -> int:
     topic = _topic(args)
     known = topic.known()
-    reasons = topic.reasons()
+    reasons = _reasons(topic)
     rows = [
         (one, one.broken or next((reasons[place] for place in one.places if place in reasons), ""))
         for one in known.values()
@@ -199,6 +199,17 @@ def _ls(args: argparse.Namespace) -> int:
 
         listing(rows, int(time.time() * 1000))
     return int(any(broken for _, broken in rows))
+
+
+def _reasons(topic: RuleTopic) -> dict[str, str]:
+    """Why rules broke at work, as far as dead letters say; a flood of other letters must not keep rules from being listed."""
+    from runstream_processors.errors import NotReady
+
+    try:
+        return topic.reasons()
+    except NotReady as error:
+        sys.stderr.write(f"runstream rules: which rules broke at work is not known: {error}\n")
+        return {}
 
 
 def _applies(rule: Rule, args: argparse.Namespace) -> bool:
