@@ -24,8 +24,9 @@ class Timing:
 
     session_timeout_s: float = 8.0
     heartbeat_s: float = 2.0
-    take_within_s: float = 0.05
-    take_records_max: int = 500
+    # What a take costs goes by its writers, so that one that has waited a little longer and holds more is cheaper by the record; alerts are later by less than this.
+    take_within_s: float = 0.1
+    take_records_max: int = 2000
     commit_interval_s: float = 1.0
     # A broker that restarts is back well within this; past it the process ends and its supervisor starts it again.
     send_timeout_s: float = 60.0

@@ -115,6 +115,7 @@ class _Work:
     def __init__(self, state: WriterState, book: RuleBook, now_ms: int, policy: Policy) -> None:
         self.state = state
         self.head = state.head
+        self.mark, self.rules_seen = state.head.mark, state.head.rules_seen
         self.directory = state.directory
         self.book = book
         self.policy = policy
@@ -128,6 +129,10 @@ class _Work:
         groups: list[MetricGroup] = []
         for frame in frames:
             groups += self._accounted(frame)
+        if self.mark != self.head.mark:
+            lost = sum(gap.to_seq - gap.from_seq for gap in self.gaps)
+            gaps, gap_seqs = self.head.gaps + len(self.gaps), self.head.gap_seqs + lost
+            self.head = replace(self.head, mark=self.mark, rules_seen=self.rules_seen, gaps=gaps, gap_seqs=gap_seqs)
         groups = columns.merged(groups)
         self._make_room(groups)
         head = self.head
@@ -172,25 +177,19 @@ class _Work:
 
     def _accounted(self, frame: MetricFrame) -> list[MetricGroup]:
         """The rows of a frame that were not taken before; the head accounts for all of it."""
-        head = self.head
+        head, mark = self.head, self.mark
         if frame.run_id != head.run_id or frame.writer != self.state.writer:
             self.frames_refused += 1
             return []
-        if frame.next_seq <= head.mark:
+        if frame.next_seq <= mark:
             self.rows_repeated += sum(len(group.seqs) for group in frame.groups)
             return []
-        gap = frame.first_seq - head.mark
-        if gap > 0:
-            self.gaps.append(Gap(head.mark, frame.first_seq))
-        groups, repeated = columns.unseen(frame, head.mark)
+        if frame.first_seq > mark:
+            self.gaps.append(Gap(mark, frame.first_seq))
+        groups, repeated = columns.unseen(frame, mark)
         self.rows_repeated += repeated
-        self.head = replace(
-            head,
-            mark=frame.next_seq,
-            rules_seen=max(head.rules_seen, frame.rules_seen),
-            gaps=head.gaps + (gap > 0),
-            gap_seqs=head.gap_seqs + max(gap, 0),
-        )
+        self.mark = frame.next_seq
+        self.rules_seen = max(self.rules_seen, frame.rules_seen)
         return groups
 
     def _block(self, number: int) -> _OpenBlock:
