@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -281,6 +281,49 @@ def test_a_store_has_files_whole_or_not_at_all(kind: str, tmp_path: Path) -> Non
     assert sorted(store.names(["t.metric", "t.event"]), key=lambda name: name.first) == [file.name for file in files]
     assert all(size > 100 for _, size in store.sizes(["t.metric"]))
     assert list(store.read(files[1].name)) == files[1].records
+
+
+class Unreachable(Exception):
+    """What a storage says when it is away, in a class of its own."""
+
+
+class Remembering:
+    """A file system that remembers what it was asked, as those of object stores do."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+        self.known: dict[str, Any] = {}
+
+    def exists(self, path: str) -> bool:
+        """As it was when it was asked first."""
+        return self.known.setdefault(path, self.real.exists(path))
+
+    def find(self, path: str, **options: bool) -> Any:
+        """As above."""
+        return self.known.setdefault(f"{path}/", self.real.find(path, **options))
+
+    def invalidate_cache(self) -> None:
+        """Forgets."""
+        self.known.clear()
+
+    def open(self, path: str, mode: str) -> Any:
+        """Is away."""
+        raise Unreachable(path, mode)
+
+
+def test_a_store_sees_what_others_wrote_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looked missing is looked for again: of a file that another worker has written, nothing is written twice. Failures of any class are told as the archive's."""
+    url = f"memory://{tmp_path.name}"
+    store, other = Store(url), Store(url)
+    monkeypatch.setattr(store, "_fs", Remembering(vars(store)["_fs"]))
+    file = File(Name(PLACE, 0, 0, 1), [raw(0), raw(1)], 0)
+    assert not store.has(file.name)
+    assert list(store.names(["t.metric"])) == []
+    other.write(file)
+    assert store.has(file.name)
+    assert list(store.names(["t.metric"])) == [file.name]
+    with pytest.raises(ArchiveError, match=r"cannot be read: Unreachable"):
+        list(store.read(file.name))
 
 
 def test_a_store_says_why_it_cannot_be_used(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Store:
     def begin(self) -> None:
         """Makes the folder and its mark, so that whoever reads it knows what it is. Raises ArchiveError."""
         try:
-            if not self._fs.exists(f"{self._root}/{MARK}"):
+            if not self._exists(MARK):
                 self._put(MARK, json.dumps({"runstream_archive": 1}).encode())
         except Exception as error:
             raise ArchiveError(f"the archive's folder cannot be written to: {_said(error)}") from error
@@ -58,7 +58,7 @@ class Store:
     def check(self) -> None:
         """Raises ArchiveError where there is no archive."""
         try:
-            found = bool(self._fs.exists(f"{self._root}/{MARK}"))
+            found = self._exists(MARK)
         except Exception as error:
             raise ArchiveError(f"the archive's folder cannot be read: {_said(error)}") from error
         if not found:
@@ -67,7 +67,7 @@ class Store:
     def has(self, name: Name) -> bool:
         """Whether a file is there. Raises ArchiveError."""
         try:
-            return bool(self._fs.exists(f"{self._root}/{name.path}"))
+            return self._exists(name.path)
         except Exception as error:
             raise ArchiveError(f"the archive's folder cannot be read: {_said(error)}") from error
 
@@ -80,6 +80,7 @@ class Store:
         """The same with the bytes of each."""
         for topic in topics:
             try:
+                self._fs.invalidate_cache()
                 found = cast("dict[str, dict[str, Any]]", self._fs.find(f"{self._root}/{topic}", detail=True))
             except FileNotFoundError:
                 continue
@@ -104,8 +105,13 @@ class Store:
         try:
             with self._fs.open(f"{self._root}/{name.path}", "rb") as source:
                 yield from parquet.read(source)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # Each storage has errors of its own.
             raise ArchiveError(f"{name.path} cannot be read: {_said(error)}") from error
+
+    def _exists(self, path: str) -> bool:
+        # Object stores are listed once and remembered, while others write to them: a file that looks missing would be written again, perhaps from less than it was made of.
+        self._fs.invalidate_cache()
+        return bool(self._fs.exists(f"{self._root}/{path}"))
 
     def _put(self, path: str, data: bytes) -> None:
         target = f"{self._root}/{path}"
