@@ -68,12 +68,13 @@ class Refusal(NamedTuple):
 
 
 def refusals(rule: Rule) -> list[Refusal]:
-    """Everything that is wrong with a rule, the fields that all kinds share first; empty where it can be applied."""
+    """Everything that is wrong with a rule, each field once, those that all kinds share first; empty where it can be applied."""
     if rule.kind not in KINDS:
         return [Refusal("kind", f"one of {', '.join(KINDS)}", rule.kind)]
-    out = [*_shared(rule), *_left_out(rule)]
-    wrong = {one.field for one in out}
-    return [*out, *(one for one in _CHECKS[rule.kind](rule) if one.field not in wrong)]
+    found: dict[str, Refusal] = {}
+    for one in (*_shared(rule), *_left_out(rule), *_CHECKS[rule.kind](rule)):
+        found.setdefault(one.field, one)
+    return list(found.values())
 
 
 def a(word: str) -> str:
