@@ -47,7 +47,7 @@ _ON_S = 1.0
 # The agent, its connections and the first takes come up meanwhile; nothing is watched that early.
 _WARM_S = 4.0
 _LIMIT_S = 60.0
-_CHANNEL = '[hook]\nwebhook = "http://{}:{}/"\nper_minute = 100000\nburst = 10000\ngroup_s = 0\n'
+_CHANNEL = '[hook]\nwebhook = "http://{}:{}/"\nper_minute = 60000\nburst = 1000\ngroup_s = 0\n'
 
 
 def _alarms(seconds: float) -> int:

@@ -46,6 +46,20 @@ def logging_to_a_broker(*parts: str) -> Generator[Path]:
             os.environ.update(before)
 
 
+@contextlib.contextmanager
+def bare_broker() -> Generator[tuple[dict[str, str], Path]]:
+    """Starts the broker alone, without topics, or takes the one of BENCHMARK_KAFKA. Gives the environment of a process that uses it, with a topic prefix of this run, and a folder."""
+    kafka = os.environ.get("BENCHMARK_KAFKA")
+    prefix = {"RUNSTREAM_TOPIC_PREFIX": f"benchmark-{secrets.token_hex(4)}"}
+    with contextlib.ExitStack() as left:
+        folder = Path(left.enter_context(temporary_folder(None)))
+        if kafka is not None:
+            yield {"RUNSTREAM_KAFKA": kafka, **prefix}, folder
+            return
+        stack = left.enter_context(Stack(data=folder / "stack", parts=("kafka",)))
+        yield stack.environment | prefix, folder
+
+
 def temporary_folder(where: Path | None) -> tempfile.TemporaryDirectory[str]:
     """A folder of this benchmark that goes with its block."""
     return tempfile.TemporaryDirectory(prefix=f"runstream-benchmark-{os.getpid()}-", dir=where, ignore_cleanup_errors=True)

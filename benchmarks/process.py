@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
 
-from benchmarks.broker import temporary_folder
+from benchmarks.broker import bare_broker
 from benchmarks.data.rule_mix import WATCHED, rules
 from benchmarks.figures import Bar, Figure
 from benchmarks.sink import make_frames, produce
 from benchmarks.workers import WORKER, Acknowledged, Worker
-from runstream_local.stack import Stack
 from runstream_processors.admin import ensure_changelogs, partition_counts
 from runstream_processors.connection import connection_of
 from runstream_processors.engine import Received
@@ -88,7 +87,7 @@ async def _decode_only(settings: Settings) -> None:
     ensure_changelogs(connection, {changelog_of(group, "metric"): counts[topic]}, _LIMIT_S)
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
-    with tempfile.TemporaryDirectory(prefix="runstream-benchmark-") as scratch:
+    with tempfile.TemporaryDirectory(dir=settings.home) as scratch:
         runner = FaustRunner(connection, group, [Source("metric", topic, counts[topic], _Decoder())], Timing(), Path(scratch))
         await runner.start()
         while not (runner.failed.is_set() or asked.is_set()):
@@ -110,7 +109,7 @@ class _Bench:
     def records_s(self, frames: Sequence[MetricFrame], *, watched: bool, argv: Sequence[str] = WORKER) -> float:
         """Records a second of one worker on these frames."""
         self._deployments += 1
-        settings = load({"topic_prefix": f"process-{self._deployments}", "partitions": _PARTITIONS}, self._environment)
+        settings = load({"topic_prefix": f"{self._environment['RUNSTREAM_TOPIC_PREFIX']}-{self._deployments}", "partitions": _PARTITIONS}, self._environment)
         ensure_topics(settings)
         if watched:
             producer = Producer({"bootstrap.servers": settings.kafka, "acks": "all", "partitioner": "murmur2_random"})
@@ -155,11 +154,8 @@ def run(seconds: float) -> Iterator[Figure]:
     small: list[float] = []
     decoding: list[float] = []
     decoder = ("-m", "benchmarks.process")
-    with (
-        temporary_folder(None) as name,
-        Stack(data=Path(name) / "stack", parts=("kafka",)) as stack,
-    ):
-        bench = _Bench(stack.environment, Path(name))
+    with bare_broker() as (environment, folder):
+        bench = _Bench(environment, folder)
         for number in range(rounds):
             for shape, (names, rows) in _SHAPES.items():
                 made = functools.partial(make_frames, int(_RATE * each_s), rows, names=names)

@@ -8,17 +8,15 @@ worker takes beyond one that has no state.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 
-from benchmarks.broker import temporary_folder
+from benchmarks.broker import bare_broker
 from benchmarks.figures import Bar, Figure
 from benchmarks.sink import produce
 from benchmarks.workers import Acknowledged, Worker
-from runstream_local.stack import Stack
 from runstream_producers.topics import ensure_topics
 from runstream_schemas.ids import new_uuid
 from runstream_schemas.records import MetricFrame, MetricGroup
@@ -26,6 +24,7 @@ from runstream_schemas.settings import Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _PARTITIONS = 4
 _NAMES = 1000
@@ -116,16 +115,16 @@ def _restore(settings: Settings, folder: Path, series: int) -> tuple[float, floa
 def run(seconds: float) -> Iterator[Figure]:
     """Each once, whatever the seconds: they are long enough."""
     sizes = _SIZES if seconds >= 1.0 else {"100k": (_NAMES, 10.0)}
-    with temporary_folder(None) as name, Stack(data=Path(name) / "stack", parts=("kafka",)) as stack:
+    with bare_broker() as (environment, folder):
 
         def deployment(prefix: str) -> Settings:
-            settings = load({"topic_prefix": f"recovery-{prefix}", "partitions": _PARTITIONS}, stack.environment)
+            settings = load({"topic_prefix": f"{environment['RUNSTREAM_TOPIC_PREFIX']}-{prefix}", "partitions": _PARTITIONS}, environment)
             ensure_topics(settings)
             return settings
 
-        yield Figure("takeover_s", _takeover_s(deployment("takeover"), Path(name)), "s", 1, Bar("<=", 15.0))
+        yield Figure("takeover_s", _takeover_s(deployment("takeover"), folder), "s", 1, Bar("<=", 15.0))
         bytes_series = 0.0
         for size, (series, bar_s) in sizes.items():
-            restore_s, bytes_series = _restore(deployment(size), Path(name), series)
+            restore_s, bytes_series = _restore(deployment(size), folder, series)
             yield Figure(f"restore_{size}_series_s", restore_s, "s", 1, Bar("<=", bar_s))
         yield Figure("bytes_series", bytes_series, "bytes", 1, Bar("<=", 400.0))
