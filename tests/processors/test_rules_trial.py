@@ -33,6 +33,7 @@ RANKS, ROWS, QUIET_FROM = 3, 400, 300
 HARDWARE = 90
 # Hours ago would be late; every row is a second after the one before it.
 STARTED_MS = (time.time_ns() // 1_000_000_000 - 900) * 1000
+# Workers wait for ranks by their own clock; on a machine that is busy they must not give up.
 RULES = """
 rules:
   - {name: spike, kind: threshold, metric: train/loss, operator: ">", threshold: 3, clear: 1, for: 5s, cooldown: 20s}
@@ -45,8 +46,8 @@ rules:
   - {name: rising, kind: divergence, metric: train/loss, window: 5}
   - {name: slow, kind: throughput, metric: step_seconds, window: 10, baseline: 60, threshold: 0.3}
   - {name: no eval, kind: stale, metric: eval, window_s: 30}
-  - {name: straggler, kind: straggler, metric: step_seconds, measure: value, window: 10, threshold: 1.5}
-  - {name: apart, kind: disagreement, metric: grad, measure: relative, threshold: 0.01, window: 10}
+  - {name: straggler, kind: straggler, metric: step_seconds, measure: value, window: 10, window_s: 5m, threshold: 1.5}
+  - {name: apart, kind: disagreement, metric: grad, measure: relative, threshold: 0.01, window: 10, window_s: 5m}
   - {name: failed, kind: run_state, states: [failed, crashed]}
   - {name: hot, kind: threshold, metric: "gpu.temperature_c{*}", operator: ">=", threshold: 85}
   - {name: elsewhere, kind: threshold, metric: train/loss, operator: ">", threshold: 0, project: other}
