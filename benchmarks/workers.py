@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from runstream_processors.worker import group_of
@@ -82,17 +83,23 @@ class Acknowledged:
         self._group = group_of(settings.topic_prefix)
         self._consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": self._group, "enable.auto.commit": False})
         self._admin = AdminClient({"bootstrap.servers": settings.kafka})
+        self._known = 0
         found = self._consumer.list_topics(self._topic, timeout=_REQUEST_S).topics[self._topic].partitions
         self._places = [TopicPartition(self._topic, number) for number in found]
 
     def records(self) -> int:
-        """How many records are acknowledged."""
-        return sum(max(place.offset, 0) for place in self._consumer.committed(self._places, timeout=_REQUEST_S))
+        """How many records are acknowledged, as far as the broker last said."""
+        with contextlib.suppress(KafkaException):  # Its coordinator is being found, as after a start.
+            self._known = sum(max(place.offset, 0) for place in self._consumer.committed(self._places, timeout=_REQUEST_S))
+        return self._known
 
     def members(self) -> int:
         """How many workers share the partitions."""
         asked = cast("dict[str, Future[Any]]", self._admin.describe_consumer_groups([self._group], request_timeout=_REQUEST_S))  # pyright: ignore[reportUnknownMemberType]  # its stubs say dict
-        group = asked[self._group].result(_REQUEST_S)
+        try:
+            group = asked[self._group].result(_REQUEST_S)
+        except KafkaException:
+            return 0
         return sum(bool(member.assignment.topic_partitions) for member in group.members) if group.state.name == "STABLE" else 0
 
     def rate(self, worker: Worker, records: int, look_s: float = 0.05) -> float:

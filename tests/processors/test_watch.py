@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from runstream_local.ports import HOST, choose_port
 from runstream_processors.engine import Place
-from runstream_processors.metrics import PREFIX
+from runstream_processors.metrics import PREFIX, Metrics, Reading
 from runstream_processors.watch import TURN_S_MAX, Watch
 from runstream_schemas.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = Path(__file__).parents[2]
 A, B = Place("t.metric", 0), Place("t.metric", 1)
 
 
@@ -135,3 +139,13 @@ def test_health_is_red_when_kafka_or_the_loop_says_nothing(world: World) -> None
     assert world.get("/healthz")[0] == 200
     world.now_s += TURN_S_MAX + 1.0
     assert "has not turned" in world.get("/healthz")[1]
+
+
+def test_every_figure_is_explained() -> None:
+    """The table of docs/operations.md has the figures that a worker serves, and no others."""
+    metrics = Metrics()
+    metrics.reading = Reading(since_commit_s=1.0)
+    families = [family for family in text_string_to_metric_families(metrics.page().decode()) if family.name.startswith(PREFIX)]
+    served = {family.name.removeprefix(f"{PREFIX}_") + ("_total" if family.type == "counter" else "") for family in families}
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Figures of the processors\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == served
