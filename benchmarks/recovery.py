@@ -70,7 +70,7 @@ def _takeover_s(settings: Settings, folder: Path) -> float:
             for one in (first, second):
                 one.wait_ready()
             shared = time.perf_counter() + _LIMIT_S
-            while acknowledged.members() < 2 or acknowledged.records() < fleet.sent or not fleet.sent:
+            while acknowledged.members() < 2 or acknowledged.records() < _FLEET:
                 if time.perf_counter() > shared:
                     raise TimeoutError(f"two workers do not share the partitions: {first.said()}")
                 fleet.log()

@@ -100,7 +100,7 @@ class Acknowledged:
             group = asked[self._group].result(_REQUEST_S)
         except KafkaException:
             return 0
-        return sum(bool(member.assignment.topic_partitions) for member in group.members) if group.state.name == "STABLE" else 0
+        return len(group.members) if group.state.name == "STABLE" else 0
 
     def rate(self, worker: Worker, records: int, look_s: float = 0.05) -> float:
         """Records a second: waits until all of them are acknowledged. Acknowledgements come in steps of a second or so; the rate is that from the first of them to the last but one,
