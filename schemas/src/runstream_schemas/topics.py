@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Name = Literal["run", "writer", "metric", "hardware", "event", "param", "value", "rule", "silence", "schema", "digest", "summary", "alert", "delivery", "dead-letter"]
+Name = Literal[
+    "run", "writer", "metric", "hardware", "event", "param", "value", "rule", "silence", "schema", "digest", "summary", "alert", "delivery", "dead-letter"
+]
 DAY_MS = 86_400_000
 FOREVER_MS = -1
 

@@ -66,7 +66,6 @@ def _stack(settings: Settings, data: Path) -> Stack:
     """Prepares the stack; what a setting, variable or file names outside is checked and used, the rest is started here."""
     from runstream_local.outside import check_clickhouse, check_kafka
     from runstream_local.stack import Stack
-
     from runstream_processors.notify.ways import ways_of
 
     ways_of(settings)  # says which channel is not what it should be, before anything is started
