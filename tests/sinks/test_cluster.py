@@ -98,6 +98,7 @@ VIEWS = (
     "run_summary",
     "metric_definitions",
     "summaries",
+    "summaries_best",
     "alerts",
     "deliveries",
     "rules",
@@ -132,6 +133,7 @@ def fill(server: Server, runs: Sequence[str]) -> None:
         insert(server, "values_log", examples.value(run_id), examples.value(run_id))
         insert(server, "values_log", examples.value(run_id, seq=7, name="best", role="summary", kind="float", value="0.5", dtype="", shape=(), data=None))
         insert(server, "values_log", examples.value(run_id, seq=8, name="ms", role="unit", kind="list", value='["lag"]', dtype="", shape=(), data=None))
+        insert(server, "values_log", examples.value(run_id, seq=9, name="max", role="goal", kind="list", value='["loss"]', dtype="", shape=(), data=None))
         insert(server, "summary_series", examples.summary(run_id, writer=number))
         insert(server, "alerts_log", examples.alert(run_id), examples.alert(run_id, decided_ms=examples.STARTED_MS + 900_000))
         insert(server, "deliveries_log", examples.delivery(run_id), examples.delivery(run_id, done_ms=examples.STARTED_MS + 900_000))

@@ -103,6 +103,7 @@ def test_every_table_view_and_column_says_what_it_is(server: Server) -> None:
         ("alerts", {"alerts_log"}),
         ("deliveries", {"deliveries_log"}),
         ("summaries", {"summary_series"}),
+        ("summaries_best", {"summary_series", "values_log"}),
     ],
 )
 def test_a_question_about_one_run_reads_that_run_alone(server: Server, view: str, tables: set[str]) -> None:
@@ -127,6 +128,40 @@ def test_a_question_about_one_run_reads_that_run_alone(server: Server, view: str
     assert set(read) - {"retention_log"} == tables
     for table in tables:
         assert "(run_id in [" in read[table], plan
+
+
+def test_the_best_of_a_series_is_what_the_goal_says(server: Server) -> None:
+    """The least or the greatest with its step, by the metric's own name before a pattern, by a longer pattern before a shorter one; not shown without a goal, nor for other runs."""
+    run_id, other = new_run(), new_run()
+    names = ("loss", "val/acc", "val/loss", "val_acc", "val/x")
+    column: dict[str, object] = {"contexts": ("",) * 5, "subjects": ("",) * 5, "names": names}
+    for field, value in (
+        ("counts", 3),
+        ("non_finites", 0),
+        ("sums", 6.0),
+        ("means", 2.0),
+        ("m2s", 2.0),
+        ("mins", 1.0),
+        ("min_steps", 10),
+        ("maxs", 3.0),
+        ("max_steps", 30),
+    ):
+        column[field] = (value,) * 5
+    for field in ("firsts", "first_steps", "lasts", "last_steps", "first_times", "last_times"):
+        column[field] = (2,) * 5
+    for run in (run_id, other):
+        insert(server, "summary_series", examples.summary(run, **column))
+    for seq, (patterns, goal) in enumerate(
+        (('["val/*"]', "max"), ('["loss"]', "max"), ('["*"]', "none"), ('["val/l*"]', "max"), ('["val/loss"]', "min"), ('["loss"]', "min"))
+    ):
+        insert(server, "values_log", examples.value(run_id, seq=seq, time_ms=examples.STARTED_MS + seq, role="goal", name=goal, kind="list", value=patterns))
+    found = server.query("SELECT toString(run_id), name, goal, best, best_step FROM summaries_best ORDER BY name")
+    assert found == [
+        (run_id, "loss", "min", 1.0, 10),
+        (run_id, "val/acc", "max", 3.0, 30),
+        (run_id, "val/loss", "min", 1.0, 10),
+        (run_id, "val/x", "max", 3.0, 30),
+    ]
 
 
 def test_an_old_database_is_brought_up_to_date_once(server: Server) -> None:
