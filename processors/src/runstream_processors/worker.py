@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runstream_processors import knowledge as known
+from runstream_processors import memory
 from runstream_processors.admin import ensure_changelogs, partition_counts
 from runstream_processors.connection import Connection, connection_of
 from runstream_processors.errors import EngineFailed, NotReady
@@ -137,6 +138,12 @@ class _Shown:
             renew(self._ready_file)
 
 
+async def _check(runner: FaustRunner) -> None:
+    """What is done every few seconds."""
+    await runner.check_progress()
+    await asyncio.to_thread(memory.give_back)
+
+
 async def _until_asked(asked: asyncio.Event, following: asyncio.Task[None], follower: Follower, runner: FaustRunner, shown: _Shown) -> BaseException | None:
     """Starts the runner and watches it; returns None when the process was asked to stop, else why it cannot go on."""
     while not (follower.caught_up.is_set() or asked.is_set() or following.done()):
@@ -160,7 +167,7 @@ async def _until_asked(asked: asyncio.Event, following: asyncio.Task[None], foll
         await asyncio.sleep(_LOOK_S)
         runner.pulse()
         if shown.ready and (checking is None or (checking.done() and time.monotonic() - checked > _CHECK_S)):
-            checking, checked = asyncio.create_task(runner.check_progress()), time.monotonic()
+            checking, checked = asyncio.create_task(_check(runner)), time.monotonic()
     if starting is not None and not starting.done():
         starting.cancel()
     return None
