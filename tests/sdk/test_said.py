@@ -14,9 +14,16 @@ import numpy as np
 import pytest
 
 import runstream
-from runstream import Event, StrictError, testing
+from runstream import Condition, Event, EventSource, StrictError, testing
 from runstream._surroundings import PARTS, captured, packages
 from runstream_producers.journal import slow
+
+
+class Raises(dict[str, Any]):
+    """A mapping whose items cannot be had."""
+
+    def items(self) -> Any:
+        raise LookupError("odd")
 
 
 class Odd(enum.Enum):
@@ -33,7 +40,51 @@ WRONG: dict[str, tuple[Call, tuple[str, ...]]] = {
     "a step that is a truth value": (lambda run: run.log({"a": 1.0}, step=True), ("step", "True")),
     "a step that is no integer": (lambda run: run.log({"a": 1.0}, step=0.5), ("step", "0.5")),  # pyright: ignore[reportArgumentType]
     "a time in milliseconds": (lambda run: run.log({"a": 1.0}, time=1.7e12), ("time", "milliseconds")),
-    "params that are no mapping": (lambda run: run.log_params([1]), ("expected a mapping", "a list")),  # pyright: ignore[reportArgumentType]
+    "params that are no mapping": (lambda run: run.log_params([1]), ("params of log_params must be a mapping", "a list")),  # pyright: ignore[reportArgumentType]
+    "a context of metrics that is none": (lambda run: run.log({"a": 1.0}, context=5), ("context of log", "an int", "'5'")),  # pyright: ignore[reportArgumentType]
+    "a subject of metrics that is no text": (lambda run: run.log({"a": 1.0}, subject=5), ("subject of log", "an int", "'5'")),  # pyright: ignore[reportArgumentType]
+    "a source of metrics that is no text": (lambda run: run.log({"a": 1.0}, source=5), ("source of log", "an int", "'5'")),  # pyright: ignore[reportArgumentType]
+    "an empty name of a metric": (lambda run: run.log({"": 1.0}), ("names of metrics", "''")),
+    "a name of a metric with a NUL": (lambda run: run.log({"a\0b": 1.0}), ("names of metrics", "NUL")),
+    "a context beyond its size": (lambda run: run.log({"a": 1.0}, context="c" * 100_000), ("context", "10000", "100000")),
+    "a name of a metric beyond its size": (lambda run: run.log({"a" * 100_000: 1.0}), ("names", "10000", "100000")),
+    "metrics whose mapping raises": (lambda run: run.log(Raises(a=1.0)), ("a call of log", "Raises", "LookupError")),
+    "params whose mapping raises": (lambda run: run.log_params(Raises(a=1)), ("log_params", "LookupError: odd")),
+    "metadata whose mapping raises": (lambda run: run.log_event("x", metadata=Raises(a=1)), ("log_event", "LookupError: odd")),
+    "an empty name of a param": (lambda run: run.log_params({"": 1}), ("''", "1 to 10000")),
+    "a name of a param beyond its size": (lambda run: run.log_params({"a" * 100_000: 1}), ("1 to 10000", "100000")),
+    "two params of one name": (lambda run: run.log_params({"a": {"b": 1}, "a.b": 2}), ("'a.b'", "two names")),
+    "an integer that Python does not write": (lambda run: run.log_params({"x": 10**5000}), ("'x'", "4300 digits")),
+    "a context of params that is none": (lambda run: run.log_params({"a": 1}, context=5), ("context of log_params", "an int")),  # pyright: ignore[reportArgumentType]
+    "a source of an event that is no text": (lambda run: run.log_event("x", source=5), ("source of the event", "an int")),  # pyright: ignore[reportArgumentType]
+    "a source without a text": (lambda run: run.log_event("x", source=EventSource(5)), ("source of the event", "an int")),  # pyright: ignore[reportArgumentType]
+    "a subject of an event that is no text": (lambda run: run.log_event("x", subject=5), ("subject of the event", "an int")),  # pyright: ignore[reportArgumentType]
+    "metadata that JSON cannot hold": (lambda run: run.log_event("x", metadata={"a": object()}), ("metadata 'a'", "an object")),
+    "metadata under a number": (lambda run: run.log_event("x", metadata={1: 2}), ("names of metadata", "an int")),  # pyright: ignore[reportArgumentType]
+    "metadata of a run that JSON cannot hold": (lambda run: run.update_metadata("a", object()), ("metadata 'a' of the run", "an object")),
+    "a name of a run that is no text": (lambda run: run.change(name=5), ("name of the run", "an int")),
+    "a group that is no text": (lambda run: run.change(group=5), ("group of the run", "an int")),
+    "a parent that is none": (lambda run: run.change(parent=5), ("parent of the run", "an int")),
+    "an alert whose text is none": (lambda run: run.alert("x", text=5), ("text of alert", "an int")),  # pyright: ignore[reportArgumentType]
+    "an alert about a number": (lambda run: run.alert("x", subject=5), ("subject of alert", "an int")),  # pyright: ignore[reportArgumentType]
+    "labels that are no mapping": (lambda run: run.alert("x", labels=5), ("labels of alert", "an int")),  # pyright: ignore[reportArgumentType]
+    "labels of numbers": (lambda run: run.alert("x", labels={"a": 2}), ("labels of alert", "an int")),  # pyright: ignore[reportArgumentType]
+    "channels that are no list": (lambda run: run.alert("x", channels=5), ("channels of alert", "an int")),  # pyright: ignore[reportArgumentType]
+    "a rule of an operator alone": (lambda run: run.alert_on("a", Condition(">", 3)), ("kind must be one of", "'>'")),  # pyright: ignore[reportArgumentType]
+    "a rule on a number": (lambda run: run.alert_on(5, ">", 1), ("metric must be a text", "5")),  # pyright: ignore[reportArgumentType]
+    "a rule with a number for a text": (lambda run: run.alert_on("a", ">", 1, text=5), ("text must be a text", "5")),  # pyright: ignore[reportArgumentType]
+    "a rule with a number for a name": (lambda run: run.alert_on("a", ">", 1, name=5), ("name must be a text", "5")),  # pyright: ignore[reportArgumentType]
+    "a rule in no context": (lambda run: run.alert_on("a", ">", 1, context=5), ("context must be a text", "5")),  # pyright: ignore[reportArgumentType]
+    "a threshold that is a truth value": (lambda run: run.alert_on("a", ">", True), ("threshold must be a number", "True")),
+    "a unit that is no text": (lambda run: run.define_metric("a", unit=5), ("unit of define_metric", "an int")),  # pyright: ignore[reportArgumentType]
+    "a step metric that is no text": (lambda run: run.define_metric("a", step_metric=5), ("step_metric of define_metric", "an int")),  # pyright: ignore[reportArgumentType]
+    "a definition beyond its size": (lambda run: run.define_metric("a" * 9_000_000), ("name of define_metric", "9000000")),
+    "a summary of a number": (lambda run: run.summary.update(5), ("summary.update", "an int")),
+    "a failure that is no text": (lambda run: run.fail(5), ("reason of fail", "an int")),  # pyright: ignore[reportArgumentType]
+    "a preemption that is no text": (lambda run: run.mark_preempted(5), ("reason of mark_preempted", "an int")),  # pyright: ignore[reportArgumentType]
+    "a child without a name": (lambda run: run.child(""), ("name of child", "''")),
+    "a child whose name is no text": (lambda run: run.child(5), ("name of child", "an int")),  # pyright: ignore[reportArgumentType]
+    "params of a child that are no mapping": (lambda run: run.child("a", config=5), ("config of child", "an int")),  # pyright: ignore[reportArgumentType]
     "a name of a param that is no text": (lambda run: run.log_params({"a": {3: 4}}), ("names of params", "'a.3'")),
     "a param that is no value": (lambda run: run.log_params({"a": object()}), ("'a'", "an object")),
     "an event without a name": (lambda run: run.log_event(""), ("event name of log_event", "''")),
@@ -91,6 +142,28 @@ def test_what_is_too_large_is_refused_whole(caplog: pytest.LogCaptureFixture) ->
     told = [record.getMessage() for record in caplog.records if record.name == "runstream"]
     assert len(told) == 4
     assert all("bytes" in one and str(large) in one for one in told)
+
+
+def test_what_was_not_recorded_is_not_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    """Calls that record nothing answer so; what they tell is short, however long what they were given."""
+    large = "x" * 9_000_000
+    with testing.recorder(strict=False), runstream.init("p") as run:
+        assert run.alert_on("a", ">", 1, text=large) == ""
+        assert run.alert("a", large) == ""
+        assert run.log_event("a", metadata={"k": large}) == ""
+        assert run.update_metadata("a", large) is run.update_metadata("", 1) is None
+        run.finish()
+        assert run.update_metadata("a", 1) is None
+        assert run.log_event("late") == ""
+    assert max(len(record.getMessage()) for record in caplog.records) < 1000
+    assert " alert: " not in caplog.text
+
+
+def test_metadata_that_stands_for_what_json_knows() -> None:
+    """Numbers of numpy, paths and moments are told by nobody."""
+    with testing.recorder() as recorded, runstream.init("p") as run:
+        run.log_event("x", metadata={"n": np.float32(0.5), "path": Path("a"), "day": dt.date(2026, 1, 2), "set": {1}})
+    assert recorded.events()[0]["metadata"] == {"n": 0.5, "path": "a", "day": "2026-01-02", "set": ["1"]}
 
 
 def test_values_of_every_type() -> None:

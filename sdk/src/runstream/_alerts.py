@@ -5,6 +5,7 @@ What fits which kind is said once, in the schemas, for code and files alike.
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +18,6 @@ from runstream_schemas.records import Rule
 from runstream_schemas.rule_fields import OPERATORS, refusals
 
 if TYPE_CHECKING:
-    import enum
     from collections.abc import Callable
 
     from runstream_schemas.records import Aggregate, Direction, Goal, Measure, Operator, RuleKind, Severity
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Arguments by what they are; what they may be besides, the kind decides.
 _NUMBERS = ("threshold", "clear")
 _COUNTS = ("window", "baseline")
+_WORDS = ("kind", "operator", "aggregate", "measure", "direction", "goal")
 _SECONDS = ("window_s", "for_s", "cooldown_s")
 
 
@@ -82,7 +83,7 @@ def rule_of(
     name: str,
     severity: Severity,
     text: str,
-    context: str | enum.Enum | None,
+    context: Any,
     rank: int | None,
     channels: Sequence[str],
     labels: Mapping[str, str] | None,
@@ -100,16 +101,23 @@ def rule_of(
     for field in _SECONDS:
         given[field] = _seconds(field, given[field], wrong)
     given["states"] = _texts("states", given["states"], wrong)
+    for field in _WORDS:
+        given[field] = _text(field, given[field], wrong)
+    if not isinstance(context, str | enum.Enum | None):
+        wrong.append(f"context must be a text or a member of an Enum, got {val.shown(context)}")
     given |= {
-        "metric": val.text_of(metric) or ("*" if given["kind"] == "run_state" else ""),
+        "metric": _text("metric", metric, wrong) or ("*" if given["kind"] == "run_state" else ""),
         "context": val.context_of(context),
         "rank": None if rank is None else _count("rank", rank, wrong),
-        "severity": val.text_of(severity),
-        "text": val.text_of(text or ""),
+        "severity": _text("severity", severity, wrong),
+        "text": _text("text", text, wrong),
         "channels": _texts("channels", channels, wrong),
         "labels": _labels(labels, wrong),
     }
-    given["name"] = val.text_of(name or "") or _named(given)
+    given["name"] = _text("name", name, wrong) or _named(given)
+    for field in ("name", "context"):
+        if len(given[field]) > val.NAME_CHARACTERS_MAX:
+            wrong.append(f"{field} must be a text of at most {val.NAME_CHARACTERS_MAX} characters, got {len(given[field])}")
     # The same arguments are the same rule, whoever registers it.
     given["rule_id"] = ids.named_uuid("rule", run_id, json.dumps(given, sort_keys=True))
     rule = Rule(version=1, time_ms=now_ms, run_id=run_id, **given)
@@ -117,7 +125,7 @@ def rule_of(
     wrong += [f"{field} must be {expected}, got {val.shown(got)}" for field, expected, got in refusals(rule) if f"{field} must be" not in named]
     if wrong:
         # Told for each rule that differs: an alert that is missing is found out when it would have been needed.
-        report(f"rule:{given['rule_id']}:{'; '.join(wrong)}", f"rule on {given['metric']!r} was not registered: {'; '.join(wrong)}")
+        report(f"rule:{given['rule_id']}:{'; '.join(wrong)}", f"rule on {val.shown(given['metric'])} was not registered: {'; '.join(wrong)}")
         return None
     # What is left out is not written; a threshold of 0 is not left out.
     nothing = {field.name: field.default for field in fields(Rule)}
@@ -143,10 +151,17 @@ def _condition(condition: Any, threshold: Any, clear: Any, wrong: list[str]) -> 
 
 
 def _number(field: str, given: Any, wrong: list[str]) -> float | None:
-    number = None if given is None else val.number_of(given)
+    number = None if given is None or isinstance(given, bool) else val.number_of(given)
     if given is not None and number is None:
         wrong.append(f"{field} must be a number, got {val.shown(given)}")
     return number
+
+
+def _text(field: str, given: Any, wrong: list[str]) -> str:
+    if isinstance(given, str) or given is None:
+        return val.text_of(given or "")
+    wrong.append(f"{field} must be a text, got {val.shown(given)}")
+    return val.text_of(given)
 
 
 def _count(field: str, given: Any, wrong: list[str]) -> int:
@@ -171,7 +186,7 @@ def _texts(field: str, given: Any, wrong: list[str]) -> list[str]:
     if not isinstance(given, Sequence | set | frozenset):
         wrong.append(f"{field} must be a list of texts, got {val.shown(given)}")
         return []
-    return [val.text_of(one) for one in cast("Sequence[Any]", given)]
+    return [_text(f"each of {field}", one, wrong) for one in cast("Sequence[Any]", given)]
 
 
 def _labels(given: Any, wrong: list[str]) -> dict[str, str]:
@@ -180,7 +195,7 @@ def _labels(given: Any, wrong: list[str]) -> dict[str, str]:
     if not isinstance(given, Mapping):
         wrong.append(f"labels must be a mapping of texts, got {val.shown(given)}")
         return {}
-    return {val.text_of(name): val.text_of(text) for name, text in cast("Mapping[Any, Any]", given).items()}
+    return {_text("each name of labels", name, wrong): _text("each text of labels", text, wrong) for name, text in cast("Mapping[Any, Any]", given).items()}
 
 
 def _named(given: Mapping[str, Any]) -> str:

@@ -10,13 +10,14 @@ import time as clock
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from runstream import _existed, _hooks, _surroundings
+from runstream import _checks, _existed, _hooks, _surroundings
 from runstream._launch import Launch, launch_of
 from runstream._module import current, hold
 from runstream._ray import ray_place
 from runstream._rows import Reporter
 from runstream._run import Run, live_runs, whole_beginning
 from runstream_producers.errors import JournalError
+from runstream_producers.journal import values as val
 from runstream_producers.journal.compilers import keep_out
 from runstream_producers.journal.format import Identity
 from runstream_producers.journal.writer import JournalWriter
@@ -105,8 +106,8 @@ def init(
     with whole_beginning():
         run = _begin(run_id, project, chosen, launch, report)
         run.change(name=name, metadata=metadata, group=group, parent=parent, **said)
-    if config:
-        run.log_params(config)
+    if config is not None:
+        run.take_params("config of init", config)
     os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=str)
     previous = current()
     if previous is not None and previous.alive and _interactive():
@@ -131,14 +132,16 @@ def register(project: str, name: str | None = None, **options: Any) -> Run:
 def begin_child(parent: Run, settings: Settings, report: Reporter, name: str, config: Mapping[str, Any] | None, said: Mapping[str, Any]) -> Run:
     """A run that is a part of another; see `Run.child`."""
     launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
-    if not parent.alive:
+    name = _checks.name_of("child", "name", name, report)
+    if not (parent.alive and name):
         settings = load({"mode": "disabled"})
-        report("child", f"run {parent.id} has ended, and its child {name!r} records nothing")
+    if not parent.alive:
+        report("child", f"run {parent.id} has ended, and its child {val.shown(name)} records nothing")
     with whole_beginning():
-        run = _begin(ids.named_uuid("child", parent.id, str(name)), parent.project, settings, launch, report)
+        run = _begin(ids.named_uuid("child", parent.id, name), parent.project, settings, launch, report)
         run.change(**{"name": name, "parent": parent.id, **said})
-    if config:
-        run.log_params(config)
+    if config is not None:
+        run.take_params("config of child", config)
     return run
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -16,33 +18,45 @@ Told = tuple[str | None, str]
 _NONE: Told = (None, "")
 
 
-def flatten(params: Any, report: Callable[[str, str], None]) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
+def flatten(params: Mapping[Any, Any], report: Callable[[str, str], None]) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
     """Key, kind and JSON text of each param, nested dicts flattened with `.` and secrets hidden; and by key why others were refused."""
-    taken: list[tuple[str, str, str]] = []
+    taken: dict[str, tuple[str, str]] = {}
     refused: dict[str, str] = {}
     _flatten_into(taken, refused, "", params, 0, report)
-    return taken, refused
+    return [(name, *told) for name, told in taken.items()], refused
 
 
-def _flatten_into(taken: list[tuple[str, str, str]], refused: dict[str, str], prefix: str, params: Any, depth: int, report: Callable[[str, str], None]) -> None:
-    if not isinstance(params, Mapping):
-        refused[prefix] = f"expected a mapping of names to values, got {val.told(params)}"
-        return
-    for key, value in cast("Mapping[Any, Any]", params).items():
+def _flatten_into(
+    taken: dict[str, tuple[str, str]], refused: dict[str, str], prefix: str, params: Mapping[Any, Any], depth: int, report: Callable[[str, str], None]
+) -> None:
+    for key, value in params.items():
         name = prefix + val.text_of(key)
         if not isinstance(key, str):
             report("param_key", f"names of params must be texts, got {val.told(key)} ({val.shown(key)}): it was taken as {name!r}")
         if isinstance(value, Mapping) and value:
             if depth < _DEPTH_MAX:
-                _flatten_into(taken, refused, f"{name}.", value, depth + 1, report)
+                _flatten_into(taken, refused, f"{name}.", cast("Mapping[Any, Any]", value), depth + 1, report)
             else:
                 refused[name] = f"dictionaries are nested more than {_DEPTH_MAX} deep"
             continue
+        if name in taken or name in refused:
+            taken.pop(name, None)
+            refused[name] = "two names of this call come to it, and neither value can be told to be the right one"
+            continue
+        if not key or len(name) > val.NAME_CHARACTERS_MAX:
+            refused[name] = f"expected a name of 1 to {val.NAME_CHARACTERS_MAX} characters, got {len(name) if key else 'an empty one'}"
+            continue
         kind, text = told_of(_secrets.hidden(name, value))
         if kind is None:
-            refused[name] = f"expected bool, int, float, string, None or a list of them, got {val.told(cast('Any', value))}"
+            refused[name] = f"expected bool, int, float, string, None or a list of them, got {_no_param(value)}"
         else:
-            taken.append((name, kind, text))
+            taken[name] = (kind, text)
+
+
+def _no_param(value: Any) -> str:
+    """What a value is that is no param."""
+    digits = sys.get_int_max_str_digits()
+    return f"an int of more than the {digits} digits that Python writes" if isinstance(value, int) else val.told(value)
 
 
 def told_of(value: Any) -> Told:
@@ -95,14 +109,46 @@ def _object(value: Mapping[Any, Any], depth: int) -> Told:
     return "string", text if depth else json.dumps(text)
 
 
-def json_values(metadata: Mapping[Any, Any]) -> dict[str, str]:
-    """Metadata as JSON texts by key, secrets hidden; what JSON cannot hold is kept as its text."""
+def json_values(what: str, metadata: Mapping[Any, Any], report: Callable[[str, str], None]) -> dict[str, str]:
+    """Metadata as JSON texts by key, secrets hidden; numbers of numpy, paths and moments are what they stand for, and what JSON cannot hold else is told and kept as its text."""
     out: dict[str, str] = {}
     for key, given in metadata.items():
-        value = _secrets.hidden(val.text_of(key), given)
+        name = val.text_of(key)
+        if not isinstance(key, str):
+            report(f"{what}:metadata:key", f"names of metadata of {what} must be texts, got {val.told(key)} ({val.shown(key)}): it was taken as {name!r}")
+        value = _secrets.hidden(name, given)
+        odd: list[Any] = []
+
+        def plain(one: Any, odd: list[Any] = odd) -> Any:
+            known, text = _plain(one)
+            if not known:
+                odd.append(one)
+            return text
+
         try:
-            text = json.dumps(value, default=val.shown)
+            text = json.dumps(value, default=plain)
         except (TypeError, ValueError, RecursionError):  # A key that is no text, or a value within itself.
+            odd.append(value)
             text = json.dumps(val.shown(value))
-        out[val.text_of(key)] = text
+        if odd:
+            report(
+                f"{what}:metadata:{name}",
+                f"metadata {val.shown(name)} of {what} must be what JSON can hold, got {val.told(odd[0])}: it was taken as the text {val.shown(val.shown(odd[0]))}",
+            )
+        out[name] = text
     return out
+
+
+def _plain(value: Any) -> tuple[bool, Any]:
+    """Whether a value that JSON does not know stands for one that it does, and that one, or else a text."""
+    if isinstance(value, (set, frozenset)):
+        return True, sorted(map(val.shown, cast("set[Any]", value)))
+    if isinstance(value, Mapping):
+        return True, dict(cast("Mapping[Any, Any]", value))
+    if isinstance(value, dt.date):
+        return True, value.isoformat()
+    if hasattr(value, "__fspath__"):
+        return True, val.text_of(value)
+    if hasattr(value, "shape") and val.number_of(value) is not None:
+        return True, val.item_of(value)
+    return False, val.shown(value)

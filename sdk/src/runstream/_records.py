@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from runstream import _checks
 from runstream._params import json_values, told_of
 from runstream._types import Event, EventSource
 from runstream_producers.journal import blobs
@@ -35,25 +36,27 @@ def event_of(event: Event, now_s: float, report: Report) -> dict[str, Any]:
     if seconds is None:
         report(
             "event:time",
-            f"time of event {event.name!r} must be seconds since 1970 or a datetime, got {val.shown(event.time)}: it was kept with the time of the call",
+            f"time of event {val.shown(event.name)} must be seconds since 1970 or a datetime, got {val.shown(event.time)}: it was kept with the time of the call",
         )
         seconds = now_s
     number = None if event.step is None else val.step_of(event.step)
     if event.step is not None and number is None:
-        report("event:step", f"step of event {event.name!r} must be an integer of at most 64 bits, got {val.shown(event.step)}: it was kept without one")
-    said: Any = event.metadata or {}
+        report(
+            "event:step", f"step of event {val.shown(event.name)} must be an integer of at most 64 bits, got {val.shown(event.step)}: it was kept without one"
+        )
+    said: Any = {} if event.metadata is None else event.metadata  # pyright: ignore[reportUnnecessaryComparison]  # what callers do
     if not isinstance(said, Mapping):
-        report("event:metadata", f"metadata of event {event.name!r} must be a mapping, got {val.told(said)}: it was kept under the name metadata")
+        report("event:metadata", f"metadata of event {val.shown(event.name)} must be a mapping, got {val.told(said)}: it was kept under the name metadata")
         said = {"metadata": said}
     source_name: Any = event.source.name if isinstance(event.source, EventSource) else event.source
     return {
         "event_id": ids.new_uuid(),
         "time_ms": round(seconds * 1000.0),
         "name": val.text_of(event.name),
-        "source": val.text_of(source_name or ""),
-        "subject": val.text_of(event.subject or ""),
+        "source": _checks.text_of("the event", "source", source_name, report),
+        "subject": _checks.text_of("the event", "subject", event.subject, report),
         "step": number,
-        "metadata": json_values(cast("Mapping[Any, Any]", said)),
+        "metadata": json_values("the event", cast("Mapping[Any, Any]", said), report),
     }
 
 
@@ -64,19 +67,22 @@ def change_of(fields: Mapping[str, Any], now_ms: int, report: Report) -> dict[st
         if value is None:
             continue
         if key in _RUN_TEXTS:
-            said[key] = val.text_of(value)
+            said[key] = _checks.text_of("the run", key, value, report)
         elif key in _PLACES:
-            said.setdefault("metadata", {})[f"{_OURS}{key}"] = json.dumps(val.text_of(getattr(value, "id", value)))
+            place = getattr(value, "id", value) if key == "parent" else value
+            said.setdefault("metadata", {})[f"{_OURS}{key}"] = json.dumps(_checks.text_of("the run", key, place, report))
         elif key == "tags" and isinstance(value, Iterable):
             if isinstance(value, str):
                 report("run:tags", f"tags of the run must be a list of texts, got the text {val.shown(value)}: it was taken as one tag")
-            said[key] = [val.text_of(tag) for tag in ([value] if isinstance(value, str) else cast("Iterable[Any]", value))]
+            said[key] = [
+                _checks.text_of("the run", "each of tags", tag, report) for tag in ([value] if isinstance(value, str) else cast("Iterable[Any]", value))
+            ]
         elif key == "metadata" and isinstance(value, Mapping):
-            found = json_values(cast("Mapping[Any, Any]", value))
+            found = json_values("the run", cast("Mapping[Any, Any]", value), report)
             ours = [name for name in found if name.startswith(_OURS)]
             for name in ours:
                 del found[name]
-                report(f"run:{name}", f"metadata {name!r} of the run was not recorded: names that begin with {_OURS!r} are taken")
+                report(f"run:{name}", f"metadata {val.shown(name)} of the run was not recorded: names that begin with {_OURS!r} are taken")
             if found or not ours:
                 said.setdefault(key, {}).update(found)
         else:
@@ -88,7 +94,7 @@ def change_of(fields: Mapping[str, Any], now_ms: int, report: Report) -> dict[st
 def definition_of(metric: str, role: str, said: str, now_ms: int) -> dict[str, Any]:
     """The payload of something that is said of a metric, such as its unit."""
     names = {"kind": "list", "value": json.dumps([metric])}
-    return {"time_ms": now_ms, "name": val.text_of(said), "role": role} | names
+    return {"time_ms": now_ms, "name": said, "role": role} | names
 
 
 def summary_of(name: str, value: Any, now_ms: int, report: Report) -> dict[str, Any] | None:
@@ -99,12 +105,12 @@ def summary_of(name: str, value: Any, now_ms: int, report: Report) -> dict[str, 
         try:
             fields = blobs.blob_of(value)
         except ValueError as error:
-            report(f"summary:{name}", f"summary value {name!r} was not set: {error}")
+            report(f"summary:{name}", f"summary value {val.shown(name)} was not set: {error}")
             return None
     if fields is None:
         report(
             f"summary:{name}",
-            f"summary value {name!r} was not set: expected bool, int, float, string, None, a list of them, bytes or an array, got {val.told(value)}",
+            f"summary value {val.shown(name)} was not set: expected bool, int, float, string, None, a list of them, bytes or an array, got {val.told(value)}",
         )
         return None
     return {"time_ms": now_ms, "name": name, "role": "summary"} | fields
@@ -116,7 +122,7 @@ def alert_of(
     level: Severity,
     step: int | None,
     subject: str,
-    labels: Mapping[str, str],
+    labels: Mapping[str, str] | None,
     channels: Sequence[str],
     now_ms: int,
     report: Report,
@@ -124,7 +130,7 @@ def alert_of(
     """The payload of an alert that code raises at once: it belongs to no rule, and its value is none."""
     number = 0 if step is None else val.step_of(step)
     if number is None:
-        report("alert:step", f"step of alert {title!r} must be an integer of at most 64 bits, got {val.shown(step)}: it was kept without one")
+        report("alert:step", f"step of alert {val.shown(title)} must be an integer of at most 64 bits, got {val.shown(step)}: it was kept without one")
     return {
         "alert_id": ids.new_uuid(),
         "version": 0,
@@ -145,7 +151,7 @@ def alert_of(
         "text": text,
         "late": False,
         "decided_ms": now_ms,
-        "channels": [val.text_of(channel) for channel in ([channels] if isinstance(channels, str) else channels)],
-        "labels": {val.text_of(key): val.text_of(one) for key, one in labels.items()},
+        "channels": _checks.texts_of("alert", "channels", channels, report),
+        "labels": _checks.labels_of("alert", labels, report),
         "opened_ms": now_ms,
     }

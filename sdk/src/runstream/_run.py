@@ -12,7 +12,7 @@ import os
 import time as clock
 from typing import TYPE_CHECKING, Any, Literal
 
-from runstream import _clock, _ends, _existed
+from runstream import _checks, _clock, _ends, _existed
 from runstream._alerts import rule_of
 from runstream._delivery import Delivery
 from runstream._rows import NoRows
@@ -109,6 +109,7 @@ class Run(Said):
         self._rows.log(data, step, time=time, context=context, subject=subject, source=source)
 
     @untraced
+    @_checks.guarded("")
     def alert_on(
         self,
         metric: str,
@@ -166,8 +167,7 @@ class Run(Said):
         )
         if payload is None:
             return ""
-        self._rows.record(fmt.Kind.RULE, payload)
-        return payload["rule_id"]
+        return payload["rule_id"] if self._rows.record(fmt.Kind.RULE, payload) else ""
 
     # ---- its place among runs ----------------------------------------------------------------------------------------------------------
 
@@ -264,11 +264,13 @@ class Run(Said):
 
     def fail(self, reason: str) -> None:
         """Says that the run went wrong: `finish` will record it as failed, with the reason."""
-        self.note(_ends.Ending("failed", val.text_of(reason)))
+        self.note(_ends.Ending("failed", _checks.text_of("fail", "reason", reason, self._report)))
 
     def mark_preempted(self, reason: str = "") -> None:
         """Says that the run ends because its machine is taken away, whatever else is known of its end: `finish` will record it as preempted."""
-        self._ending = _ends.Ending("preempted", val.text_of(reason) or (self._ending.reason if self._ending else ""))
+        self._ending = _ends.Ending(
+            "preempted", _checks.text_of("mark_preempted", "reason", reason, self._report) or (self._ending.reason if self._ending else "")
+        )
 
     def note(self, ending: _ends.Ending) -> None:
         """Notes how the run ends; what was noted first holds, since what follows comes of it. Safe in signal handlers."""
@@ -294,12 +296,14 @@ class Run(Said):
     @untraced
     def finish(self, timeout: float = TIMEOUT_S) -> Finished:
         """Ends this process's part and waits, at most `timeout` seconds, until everything is acknowledged. Never raises; what is left is shipped by the agent, or
-        by the next one on this node. Calling it again returns the same answer. A timeout that is no number is told, and 30 s are waited; below 0 is 0.
+        by the next one on this node. Calling it again returns the same answer. A timeout that is no number is told, and 30 s are waited; one below 0 is told, and 0.
         """
         if self._finished is not None:
             return self._finished
         seconds = val.number_of(timeout)
-        if seconds is None or math.isnan(seconds):
+        if seconds is not None and seconds < 0:
+            self._report("timeout", f"timeout of finish must be a number of seconds from 0, got {val.shown(timeout)}: nothing is waited for")
+        if seconds is None or math.isnan(seconds) or isinstance(timeout, bool):
             self._report("timeout", f"timeout of finish must be a number of seconds, got {val.shown(timeout)}: {TIMEOUT_S:g} s are waited")
             seconds = TIMEOUT_S
         return self.finish_within(min(max(0.0, seconds), _TIMEOUT_MAX_S))

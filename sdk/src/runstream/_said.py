@@ -6,9 +6,10 @@ Each checks what it was given, makes the payload and hands it to the journal; `_
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from runstream import _checks, _clock, _records, _secrets
+from runstream import _checks, _clock, _records
 from runstream._params import flatten
 from runstream._summary import Summary
 from runstream._timed import Timed
@@ -19,29 +20,30 @@ from runstream_producers.journal.compilers import untraced
 
 if TYPE_CHECKING:
     import enum
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from runstream._rows import Reporter, Rows
+    from runstream._rows import Rows
     from runstream_schemas.records import Severity
 
+_ECHO_CHARACTERS_MAX = 2000
 SEVERITIES = ("info", "warning", "critical")
 
 
-class Said:
+class Said(_checks.Reports):
     """What a run writes beside metrics. `_rows` is its journal, `_report` tells of bad input."""
 
     _rows: Rows
-    _report: Reporter
     _echoes = False  # Whether alerts are told here, since nobody else will before they are old.
 
     def _begin_words(self) -> None:
-        self.summary = Summary(self._set_summary)
+        self.summary = Summary(self._set_summary, self.tell)
 
     def tell(self, key: str, sentence: str) -> None:
         """Tells of bad input, once a kind; raises in strict mode."""
         self._report(key, sentence)
 
     @untraced
+    @_checks.guarded(None)
     def log_params(self, params: Mapping[str, Any], *, context: str | enum.Enum | None = None) -> None:
         """Logs parameters: nested dicts flatten with `.`, and bool, int, float, string, None and lists keep their types. A later value of a key is a new version of it.
 
@@ -54,15 +56,25 @@ class Said:
         Example:
             >>> run.log_params({"optimizer": {"name": "adam", "lr": 3e-4}, "layers": [64, 10]})
         """
+        self.take_params("params of log_params", params, _checks.context_of("log_params", context, self._report))
+
+    @_checks.guarded(None, "log_params")
+    def take_params(self, argument: str, params: Any, where: str = "") -> None:
+        """Logs params that were given as this argument of some call."""
+        if not isinstance(params, Mapping):
+            self._report(argument, f"{argument} must be a mapping of names to values, got {val.told(params)}: nothing of it was recorded")
+            return
         now_ms = _clock.now_ms()
-        where = val.context_of(context)
-        taken, refused = flatten(params, self._report)
+        if not _checks.fits("log_params", "context", where, self._report):
+            return
+        taken, refused = flatten(cast("Mapping[Any, Any]", params), self._report)
         for key, why in refused.items():
-            self._report(f"param:{key}", f"param {key!r} was not logged: {why}")
+            self._report(f"param:{key}", f"param {val.shown(key)} was not logged: {why}")
         for key, kind, text in taken:
             self._rows.record(fmt.Kind.PARAM, {"time_ms": now_ms, "key": key, "context": where, "kind": kind, "value": text})
 
     @untraced
+    @_checks.guarded("")
     def log_event(
         self, event: Event | str, *, metadata: Mapping[str, Any] | None = None, source: EventSource | str = "", step: int | None = None, subject: str = ""
     ) -> str:
@@ -79,10 +91,14 @@ class Said:
             >>> event_id = run.log_event("checkpoint_started", metadata={"bytes": 1 << 30}, source="trainer")
         """
         if not isinstance(event, Event):
-            event = Event(event, source=source, metadata=metadata or {}, step=step, subject=subject)
+            event = Event(event, source=source, metadata={} if metadata is None else metadata, step=step, subject=subject)
         if not _checks.name_of("log_event", "event name", event.name, self._report):
             return ""
         payload = _records.event_of(event, _clock.now_s(), self._report)
+        if not (
+            _checks.fits("log_event", "source", payload["source"], self._report) and _checks.fits("log_event", "subject", payload["subject"], self._report)
+        ):
+            return ""
         return payload["event_id"] if self._rows.record(fmt.Kind.EVENT, payload) else ""
 
     def timed(self, name: str, *, source: EventSource | str = "", subject: str = "", step: int | None = None, **metadata: Any) -> Timed:
@@ -99,10 +115,11 @@ class Said:
             >>> with run.timed("checkpoint", size=1024) as block:
             ...     block.metadata["path"] = "step-1.pt"
         """
-        _checks.name_of("timed", "name", name, self._report)
-        return Timed(self, name, source, subject, step, metadata)  # pyright: ignore[reportArgumentType]  # a Run in all but type
+        called = _checks.name_of("timed", "name", name, self._report)
+        return Timed(self, called, source, subject, step, metadata)  # pyright: ignore[reportArgumentType]  # a Run in all but type
 
     @untraced
+    @_checks.guarded(None)
     def define_metric(
         self, name: str, *, step_metric: str | None = None, goal: Literal["min", "max"] | None = None, unit: str | None = None, source: str | None = None
     ) -> None:
@@ -122,16 +139,20 @@ class Said:
         if not metric or (goal is not None and not _checks.one_of("define_metric", "goal", goal, ("min", "max"), self._report)):
             return
         for role, said in (("step_metric", step_metric), ("goal", goal), ("unit", unit), ("source", source)):
-            if said is not None:
-                self._rows.record(fmt.Kind.VALUE, _records.definition_of(metric, role, said, _clock.now_ms()))
+            text = _checks.text_of("define_metric", role, said, self._report)
+            if said is not None and _checks.fits("define_metric", role, text, self._report):
+                self._rows.record(fmt.Kind.VALUE, _records.definition_of(metric, role, text, _clock.now_ms()))
 
+    @_checks.guarded(False, "summary")
     def _set_summary(self, name: str, value: Any) -> bool:
-        if not _checks.name_of("summary", "name", name, self._report):
+        text = _checks.name_of("summary", "name", name, self._report)
+        if not text:
             return False
-        payload = _records.summary_of(val.text_of(name), value, _clock.now_ms(), self._report)
+        payload = _records.summary_of(text, value, _clock.now_ms(), self._report)
         return payload is not None and self._rows.record(fmt.Kind.VALUE, payload)
 
     @untraced
+    @_checks.guarded("")
     def alert(
         self,
         title: str,
@@ -161,14 +182,20 @@ class Said:
         level_of: Any = _checks.one_of("alert", "level", level, SEVERITIES, self._report)
         if not title or not level_of:
             return ""
-        payload = _records.alert_of(
-            title, val.text_of(text) or title, level_of, step, val.text_of(subject), labels or {}, channels, _clock.now_ms(), self._report
-        )
+        message = _checks.text_of("alert", "text", text, self._report)
+        about = _checks.text_of("alert", "subject", subject, self._report)
+        if not _checks.fits("alert", "subject", about, self._report):
+            return ""
+        payload = _records.alert_of(title, message or title, level_of, step, about, labels, channels, _clock.now_ms(), self._report)
+        if not self._rows.record(fmt.Kind.ALERT, payload):
+            return ""
         if self._echoes:
-            self._report(f"alert:{payload['alert_id']}", f"{level_of} alert: {title}" + (f": {text}" if text else ""), always=True)
-        return payload["alert_id"] if self._rows.record(fmt.Kind.ALERT, payload) else ""
+            told = message if len(message) <= _ECHO_CHARACTERS_MAX else f"{message[:_ECHO_CHARACTERS_MAX]}… ({len(message)} characters)"
+            self._report(f"alert:{payload['alert_id']}", f"{level_of} alert: {title}" + (f": {told}" if told else ""), always=True)
+        return payload["alert_id"]
 
     @untraced
+    @_checks.guarded(None)
     def change(self, **fields: Any) -> None:
         """Says something of the run: `name`, `owner`, `namespace`, `external_id`, `framework`, `task`, `notes`, `tags`, `group`, `parent` or `metadata`; None says nothing.
 
@@ -177,13 +204,16 @@ class Said:
         """
         self._rows.record(fmt.Kind.RUN, _records.change_of(fields, _clock.now_ms(), self._report))
 
-    def update_metadata(self, key: str, value: Any) -> dt.datetime:
-        """Sets one key of the run's metadata, to whatever JSON can hold; returns when, by this process's clock, in UTC.
+    @_checks.guarded(cast("dt.datetime | None", None))
+    def update_metadata(self, key: str, value: Any) -> dt.datetime | None:
+        """Sets one key of the run's metadata, to whatever JSON can hold; returns when, by this process's clock, in UTC, and None where it could not be recorded.
 
         Example:
             >>> changed = run.update_metadata("dataset", {"name": "digits", "images": 1797})
         """
         now_ms = _clock.now_ms()
-        if _checks.name_of("update_metadata", "key", key, self._report):
-            self._rows.record(fmt.Kind.RUN, _records.change_of({"metadata": {key: _secrets.hidden(val.text_of(key), value)}}, now_ms, self._report))
+        name = _checks.name_of("update_metadata", "key", key, self._report)
+        payload = _records.change_of({"metadata": {name: value}} if name else {}, now_ms, self._report)
+        if "metadata" not in payload or not self._rows.record(fmt.Kind.RUN, payload):
+            return None
         return dt.datetime.fromtimestamp(now_ms / 1000.0, dt.UTC)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from runstream_producers.journal import values as val
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,13 +22,26 @@ class Summary(MutableMapping[str, Any]):
         0.981
     """
 
-    def __init__(self, write: Callable[[str, Any], bool]) -> None:
+    def __init__(self, write: Callable[[str, Any], bool], tell: Callable[[str, str], None]) -> None:
         self._write = write
+        self._tell = tell
         self._values: dict[str, Any] = {}
 
     def __setitem__(self, name: str, value: Any) -> None:
         if self._write(name, value):
             self._values[name] = value
+
+    def update(self, values: Any = (), /, **more: Any) -> None:
+        """Sets several values, of a mapping or of pairs; what is neither is told."""
+        try:
+            found: dict[Any, Any] = dict(values, **more)
+        except Exception as error:
+            if val.from_signal(error):
+                raise
+            self._tell("summary.update", f"values of summary.update must be a mapping of names to values, got {val.told(values)}: nothing was recorded")
+            return
+        for name, value in found.items():
+            self[name] = value
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

@@ -6,6 +6,7 @@ Everything here runs inside of a call that `writer` has let in.
 
 from __future__ import annotations
 
+import enum
 import json
 import time as clock
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from runstream_producers.journal.late import LateRow, LateRows
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from runstream_producers.journal.tail import Tail
 
@@ -59,6 +60,9 @@ class SlowWay:
             scope = self._scopes.of(context, subject)
             found = self._sources.news(scope, flat.keys() | others.keys(), source, data)
             odd_names = [key for key in data if not isinstance(key, str)]
+            long = next(
+                (word for word in (scope.context, scope.subject, val.text_of(source or ""), *flat, *others) if len(word) > val.NAME_CHARACTERS_MAX), None
+            )
         except Exception as error:
             if val.from_signal(error):
                 raise
@@ -66,6 +70,14 @@ class SlowWay:
             return
         self.refuse(refused, given_up)
         self._check_words(odd_names, step)
+        self._check_places(context, subject, source, flat.keys() | others.keys())
+        if long is not None:
+            self._tail.drop("bad_value", len(flat))
+            self._report(
+                "long",
+                f"a call of log was not recorded: names, context, subject and source may have {val.NAME_CHARACTERS_MAX} characters, got one of {len(long)}, {val.shown(long[:60])}…",
+            )
+            return
         if not flat and not others:
             return
         number = scope.next_step if step is None else val.step_of(step)
@@ -106,12 +118,25 @@ class SlowWay:
         if isinstance(step, bool):
             self._report("step:bool", f"step must be an integer, got {step}: the row was kept under step {int(step)}")
 
+    def _check_places(self, context: Any, subject: Any, source: Any, names: Iterable[str]) -> None:
+        """Tells of a context, a subject and a source that are taken for texts, and of names that nobody can read; what is packed at once is past this."""
+        if not isinstance(context, str | enum.Enum | None):
+            self._report(
+                "context", f"context of log must be a text or a member of an Enum, got {val.told(context)}: it was taken as {val.context_of(context)!r}"
+            )
+        for argument, value in (("subject", subject), ("source", source)):
+            if not isinstance(value, str | None):
+                self._report(argument, f"{argument} of log must be a text, got {val.told(value)}: it was taken as {val.text_of(value)!r}")
+        for name in names:
+            if not name or "\0" in name:
+                self._report("name", f"names of metrics must be texts that are not empty and hold no NUL, got {val.shown(name)}: it was kept all the same")
+
     def refuse(self, refused: Mapping[str, str], values: int) -> None:
         """Counts so many values that were not kept, and tells by name why."""
         if values:
             self._tail.drop("bad_value", values)
         for key, why in refused.items():
-            self._report(f"value:{key}", f"value of {key!r} was not logged: {why}; the rest of the call was kept")
+            self._report(f"value:{key}", f"value of {val.shown(key)} was not logged: {why}; the rest of the call was kept")
 
     def _put_late(self, row: LateRow, scope: plans.Scope, keys: tuple[str, ...]) -> None:
         """Hands a row over that takes waiting for a device; it gets its seq when it is written."""

@@ -22,6 +22,7 @@ _STEP_LIMIT = 1 << 63
 # Farthest times that a millisecond count in ClickHouse's DateTime64 holds well: the years 1900 to 2299.
 _SECONDS_MIN, _SECONDS_MAX = -2_208_988_800.0, 10_413_791_999.0
 DEPTH_MAX = 32
+NAME_CHARACTERS_MAX = 10_000  # Of names, contexts, subjects and sources: they are columns that are kept in memory and drawn on pages.
 _NO_NUMBERS = (str, bytes, bytearray, complex)
 _TRACED = "which has no value while {} traces: return it from the function and log it outside, or log it in {}"
 # Stand-ins for values, by the package and name of their class; other versions than today's may tell less.
@@ -119,6 +120,14 @@ def _no_number(value: Any) -> str:
         if from_signal(error):
             raise
         return f"{what} ({type(error).__name__}: {str(error).partition(chr(10))[0][:200]})"
+
+
+def said(error: BaseException) -> str:
+    """What an exception says, for a message: one line of it. Does not raise."""
+    try:
+        return str(error).partition("\n")[0][:200]
+    except Exception:  # noqa: BLE001 - the exception is the user's, and so is what its text raises
+        return ""
 
 
 def shown(value: object) -> str:
