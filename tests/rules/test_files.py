@@ -197,6 +197,27 @@ class TestMistakes:
         assert said.startswith("rules.yaml:3: is no YAML: ")
         assert problems("rules: &a [*a]")[0] == "rules.yaml:1: has lists and mappings inside each other more than 10 deep"
 
+    def test_what_would_take_for_ever_or_too_deep_is_told(self) -> None:
+        """Aliases of aliases count as often as they are used, and brackets within brackets end the reading, not the interpreter."""
+        bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+            f"{one}: &{one} [{', '.join([f'*{before}'] * 10)}]\n" for before, one in ("ab", "bc", "cd", "de", "ef")
+        )
+        (said,) = problems(bomb)
+        assert said.endswith("has more than 100,000 values, lists and mappings, each alias counted as often as it is used: expected fewer")
+        assert said.startswith("rules.yaml:")
+        assert problems("rules:\n- " + "[" * 20_000) == ["rules.yaml:2: has lists and mappings inside each other more than 10 deep"]
+
+    def test_what_is_no_character_is_told(self) -> None:
+        """A lone surrogate, as it is or as YAML writes it, has its line and what was expected; so has a control character in a name."""
+        assert problems("rules:\n- {name: \ud800}") == ["rules.yaml:2: has a lone surrogate, U+D800, which is no character: expected UTF-8"]
+        start = "rules:\n- {kind: non_finite, metric: m, name: "
+        assert problems(start + '"a\\ud800"}') == ["rules.yaml:2: a\\ud800: name must be without control characters and lone surrogates, got 'a\\ud800'"]
+        assert problems(start + '"a\\n"}') == ["rules.yaml:2: a\\n: name must be without control characters and lone surrogates, got 'a\\n'"]
+
+    def test_one_channel_needs_no_list(self) -> None:
+        """A text stands for a list of it."""
+        assert entries("rules:\n- {name: a, kind: non_finite, metric: m, channels: ops}")[0].rule.channels == ("ops",)
+
     def test_doubles_are_refused_across_files(self) -> None:
         """A name or an id that another rule has, in whatever file, is told with both places."""
         one = "rules:\n- {name: a, kind: non_finite, metric: m}"

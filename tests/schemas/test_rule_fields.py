@@ -100,3 +100,17 @@ RIGHT: list[tuple[object, float | None]] = [("30", 30.0), ("0.5s", 0.5), ("2m", 
 def test_durations(given_as: object, seconds: float | None) -> None:
     """Seconds or a number with one unit; nothing else, and nothing below 0."""
     assert seconds_of(given_as) == seconds
+
+
+@pytest.mark.parametrize("field", ["rule_id", "name", "metric", "context", "project", "run_id", "channels", "labels", "text"])
+def test_names_are_short_and_of_characters_that_can_be_written(field: str) -> None:
+    """A thousand characters are enough, and control characters and lone surrogates are told; a message may be long and have lines."""
+
+    def given(text: str) -> list[str]:
+        whole = {"channels": ["ops", text], "labels": {"team": text}}.get(field, text)
+        return [one.field for one in refusals(replace(rule("non_finite"), **{field: whole}))]
+
+    assert given("x" * 1000) == []
+    assert given("a\ud800") == [field]
+    message = field == "text"
+    assert given("x" * 1001) == given("a\nb") == given("\x7f") == ([] if message else [field])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runstream_rules.yaml_nodes import Node
 
 _NEEDED = ("name", "kind")
+_NAME_SHOWN_CHARACTERS = 100
 
 
 class Entry(NamedTuple):
@@ -114,7 +115,8 @@ def _entry(source: str, number: int, node: Node, problems: list[Problem]) -> Ent
             Problem(source, lines["text"], "", "text", f"has {{{one}}}, and nothing stands for that: docs/rules.md lists the names")
             for one in unknown_names(rule.text, rule.labels)
         ]
-    called = values.get("name") or f"rule {number}"
+    name = str(values.get("name") or f"rule {number}")
+    called = "".join(one if one.isprintable() else repr(one)[1:-1] for one in name[:_NAME_SHOWN_CHARACTERS])
     problems += [problem._replace(rule=called) for problem in own]
     return Entry(rule, source, node.line) if rule is not None and not own else None
 

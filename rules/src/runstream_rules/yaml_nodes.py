@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 _DEPTH_MAX = 10  # Rules have three levels; an alias that holds itself has no end.
+_NODES_MAX = 100_000  # An alias counts as often as it is used: aliases of aliases multiply.
 
 
 class Mistake(NamedTuple):
@@ -66,7 +67,13 @@ Node = Scalar | Items | Pairs
 
 def parsed(text: str) -> tuple[Node | None, list[Mistake]]:
     """The text as nodes, None where it holds nothing or is no YAML, and what is wrong with it: no YAML at all, keys that stand twice, keys that are no texts."""
+    broken = next((place for place, one in enumerate(text) if "\ud800" <= one <= "\udfff"), None)
+    if broken is not None:
+        return None, [Mistake(text.count("\n", 0, broken) + 1, f"has a lone surrogate, U+{ord(text[broken]):04X}, which is no character: expected UTF-8")]
     try:
+        deep = _too_deep(text)
+        if deep is not None:
+            return None, [deep]
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -75,27 +82,67 @@ def parsed(text: str) -> tuple[Node | None, list[Mistake]]:
     except yaml.YAMLError as error:
         return None, [Mistake(1, f"is no YAML: {' '.join(str(error).split())}")]
     mistakes: list[Mistake] = []
-    return (None if root is None else _read(root, mistakes, _DEPTH_MAX)), mistakes
+    try:
+        return (None if root is None else _Reader(mistakes).read(root, _DEPTH_MAX)), mistakes
+    except _TooMany as error:
+        return None, [
+            Mistake(error.line, f"has more than {_NODES_MAX:,} values, lists and mappings, each alias counted as often as it is used: expected fewer")
+        ]
 
 
-def _read(node: Any, mistakes: list[Mistake], depth: int) -> Node:
-    line = int(node.start_mark.line) + 1
-    if depth == 0:
-        mistakes.append(Mistake(line, f"has lists and mappings inside each other more than {_DEPTH_MAX} deep"))
-        return Scalar(line, "", plain=True)
-    if isinstance(node, yaml.SequenceNode):
-        return Items(line, tuple(_read(one, mistakes, depth - 1) for one in node.value))
-    if not isinstance(node, yaml.MappingNode):
-        return Scalar(line, str(node.value), plain=node.style is None)
-    pairs: dict[str, Pair] = {}
-    for key, value in node.value:
-        at = int(key.start_mark.line) + 1
-        if not isinstance(key, yaml.ScalarNode):
-            mistakes.append(Mistake(at, "has a list or mapping as the name of a field, expected a text"))
-            continue
-        name = str(key.value)
-        if name in pairs:
-            mistakes.append(Mistake(at, f"has {name!r} twice, first in line {pairs[name].line}: one of them would be lost"))
-            continue
-        pairs[name] = Pair(name, at, _read(value, mistakes, depth - 1))
-    return Pairs(line, tuple(pairs.values()))
+def _too_deep(text: str) -> Mistake | None:
+    """Where lists and mappings stand too deep inside each other, looked for before nodes are made: that goes as deep as they do."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEPTH_MAX:
+                return Mistake(int(event.start_mark.line) + 1, _DEEP)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
+
+
+_DEEP = f"has lists and mappings inside each other more than {_DEPTH_MAX} deep"
+
+
+class _TooMany(Exception):  # it never leaves this module
+    """There are more nodes than are read."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+class _Reader:
+    """Makes nodes, and counts them."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        self._mistakes = mistakes
+        self._count = 0
+
+    def read(self, node: Any, depth: int) -> Node:
+        """One node of PyYAML's and everything in it; mistakes are noted."""
+        line = int(node.start_mark.line) + 1
+        self._count += 1
+        if self._count > _NODES_MAX:
+            raise _TooMany(line)
+        if depth == 0:
+            self._mistakes.append(Mistake(line, _DEEP))
+            return Scalar(line, "", plain=True)
+        if isinstance(node, yaml.SequenceNode):
+            return Items(line, tuple(self.read(one, depth - 1) for one in node.value))
+        if not isinstance(node, yaml.MappingNode):
+            return Scalar(line, str(node.value), plain=node.style is None)
+        pairs: dict[str, Pair] = {}
+        for key, value in node.value:
+            at = int(key.start_mark.line) + 1
+            if not isinstance(key, yaml.ScalarNode):
+                self._mistakes.append(Mistake(at, "has a list or mapping as the name of a field, expected a text"))
+                continue
+            name = str(key.value)
+            if name in pairs:
+                self._mistakes.append(Mistake(at, f"has {name!r} twice, first in line {pairs[name].line}: one of them would be lost"))
+                continue
+            pairs[name] = Pair(name, at, self.read(value, depth - 1))
+        return Pairs(line, tuple(pairs.values()))

@@ -7,6 +7,7 @@ nobody. What a kind makes of its fields is the rules' package's matter. The stan
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from runstream_schemas.records import Aggregate, Operator, RuleKind, Severity
@@ -22,6 +23,7 @@ OPERATORS: tuple[str, ...] = tuple(filter(None, get_args(Operator)))
 AGGREGATES: tuple[str, ...] = tuple(filter(None, get_args(Aggregate)))
 STATES = ("failed", "crashed", "killed", "preempted", "finished", "silent")
 PATTERN_CHARACTERS_MAX = 1000
+NAME_CHARACTERS_MAX = 1000  # Of names and ids, and of each channel and label.
 WINDOW_POINTS_MAX = 1000  # Points that a window keeps.
 _COUNT_MAX = 1_000_000_000  # Points and steps that are only counted.
 _TIMES_S_MAX = 366 * 86_400.0
@@ -96,6 +98,7 @@ def _shared(rule: Rule) -> Iterator[Refusal]:
         yield Refusal("metric", "a text that is not empty", rule.metric)
     elif len(rule.metric) > PATTERN_CHARACTERS_MAX:
         yield Refusal("metric", f"a text of at most {PATTERN_CHARACTERS_MAX} characters", rule.metric[:60] + "…")
+    yield from _texts(rule)
     if rule.version < 0:
         yield Refusal("version", "0 or more", rule.version)
     if rule.severity not in SEVERITIES:
@@ -108,6 +111,20 @@ def _shared(rule: Rule) -> Iterator[Refusal]:
         # Said the other way round, NaN would pass.
         if not 0.0 <= seconds <= _TIMES_S_MAX:
             yield Refusal(field, "a number of seconds, from 0 to a year", seconds)
+
+
+def _texts(rule: Rule) -> Iterator[Refusal]:
+    """Names that no key, table or message would hold, and texts that are none: a lone surrogate cannot be sent."""
+    named = [(field, (getattr(rule, field),)) for field in ("rule_id", "name", "metric", "context", "project", "run_id")]
+    named += [("channels", tuple(rule.channels)), ("labels", (*rule.labels, *rule.labels.values()))]
+    for field, texts in named:
+        for text in texts:
+            if len(text) > NAME_CHARACTERS_MAX:
+                yield Refusal(field, f"at most {NAME_CHARACTERS_MAX} characters long", text[:60] + "…")
+            elif any(unicodedata.category(one) in ("Cc", "Cs") for one in text):
+                yield Refusal(field, "without control characters and lone surrogates", text)
+    if any(unicodedata.category(one) == "Cs" for one in rule.text):
+        yield Refusal("text", "without lone surrogates", rule.text)
 
 
 def _left_out(rule: Rule) -> Iterator[Refusal]:
