@@ -296,12 +296,18 @@ def test_an_alert_at_once_is_an_alert_like_others(written: Written) -> None:
 
 
 def test_the_account_knows_every_kind_of_row(written: Written, capsys: pytest.CaptureFixture[str]) -> None:
-    """Values, alerts and all else that has a seq count as stored."""
+    """Values, alerts and all else that has a seq count as stored, once the last of them has come."""
     import argparse
 
-    code = account_command.run(argparse.Namespace(run=written.run_id, json=True, database=None))
-    told = json.loads(capsys.readouterr().out)
-    assert code == 0, [one["troubles"] for one in told["writers"]]
+    troubles: list[list[str]] = []
+
+    def balances() -> bool:
+        code = account_command.run(argparse.Namespace(run=written.run_id, json=True, database=None))
+        told = json.loads(capsys.readouterr().out)
+        troubles[:] = [one["troubles"] for one in told["writers"]]
+        return code == 0
+
+    wait_for(balances, 30, lambda: f"the account to balance: {troubles}")
 
 
 def test_who_asks_for_what_is_not_there_is_told(written: Written, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from runstream_schemas import wire
 from tests.broker import Broker
 from tests.processors.stack import Feed, Part, Tail, settings_of
-from tests.processors.test_worker import RULE, WRITERS, all_in, assert_exact, episodes, feed_slowly, history, mixed, place
+from tests.processors.test_worker import RULES, WRITERS, all_in, assert_exact, feed_slowly, history, ids, mixed, undisturbed
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from runstream_schemas.records import Alert
 
 
 @pytest.mark.stack
@@ -25,7 +23,7 @@ def test_a_broker_that_is_killed_and_comes_back(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
     settings = settings_of(broker.servers)
     feed, summaries, alerts = Feed(settings), Tail(settings, "summary"), Tail(settings, "alert")
-    feed.raw("rule", [(b"high", wire.encode(RULE))])
+    feed.raw("rule", [(rule.rule_id.encode(), wire.encode(rule)) for rule in RULES])
     frames = mixed([history(writer) for writer in WRITERS])
     worker = Part("worker", settings, tmp_path)
     try:
@@ -42,7 +40,8 @@ def test_a_broker_that_is_killed_and_comes_back(tmp_path: Path) -> None:
             if all_in(summaries.poll(2.0), WRITERS):
                 break
         assert all_in(summaries.records, WRITERS), worker.said()
-        alerts.until(lambda records: len({place(cast("Alert", one)) for one in records}) >= len(episodes(frames)))
+        wanted = undisturbed(frames)
+        alerts.until(lambda records: ids(records) >= wanted)
         assert_exact(frames, summaries.records, alerts.records)
         assert worker.stop() == 0, worker.said()
     finally:
