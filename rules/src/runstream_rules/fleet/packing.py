@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from runstream_rules.fleet.run import TrackKey
 
-_VERSION = 1
+_VERSION = 2
 _SIZES = struct.Struct("<BII")
 
 
@@ -48,6 +48,7 @@ def pack_track(track: RankTrack) -> bytes:
     words = {
         "born_ms": track.born_ms,
         "closed": track.closed,
+        "thinned": track.thinned,
         "late": track.late,
         "episodes": [[place, *one] for place, one in sorted(track.episodes.items())],
         "open": [[block, track.open[block].heard_ms, track.open[block].first_ms, track.open[block].last_ms] for block in every],
@@ -85,7 +86,7 @@ def unpack(head: bytes, entry: Callable[[TrackKey], bytes | None]) -> RunWatch:
 def _track(data: bytes) -> RankTrack:
     words, size, columns = _parted(data)
     track = RankTrack(words["born_ms"])
-    track.closed, track.late = words["closed"], words["late"]
+    track.closed, track.thinned, track.late = words["closed"], words["thinned"], words["late"]
     track.episodes = {place: Episode(*rest) for place, *rest in words["episodes"]}
     if len(columns) != 8 * size * (1 + len(words["open"])):
         raise StateUnreadable(f"a track's columns take {8 * size * (1 + len(words['open']))} bytes, but {len(columns)} came")

@@ -1,7 +1,8 @@
 """One series under one rule across ranks: blocks of steps that wait for ranks, and what a closed block comes to.
 
-A block is closed once every rank that is waited for has it behind it, or when it has waited for too long, or when too many are open. What comes later for it is counted,
-and changes nothing: so a block is judged once, in the order of blocks.
+A block is closed once every rank that is waited for has it behind it, or when it has waited for too long. What comes later for it is counted, and changes nothing: so a block is
+judged once, in the order of blocks. Where too many are open, since ranks' rows come by different ways and some are read sooner, every other block or so is given up unjudged: nobody is
+taken for slow because others were read first.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 NOTHING = -(1 << 62)  # As the newest block of a rank that has none behind it.
 WAIT_S = 30.0
-OPEN_MAX = 64
+OPEN_MAX = 256
 _OPEN_BYTES_MAX = 4 << 20  # Of the figures of open blocks: they go into one message with the rest.
 RANKS_MIN = 3  # A median of two tells nothing of either.
 
@@ -70,6 +71,7 @@ class RankTrack:
         self.marks: Longs = np.zeros(0, dtype=np.int64)
         self.open: dict[int, _Open] = {}
         self.closed = NOTHING
+        self.thinned = NOTHING  # Up to it blocks were given up: none is opened there any more, since some ranks' figures are gone.
         self.late = 0
         self.episodes: dict[int, Episode] = {}
 
@@ -83,7 +85,7 @@ class RankTrack:
         new = blocks > self.marks[ranks]
         self.late += int((new & (blocks <= self.closed)).sum())
         np.maximum.at(self.marks, ranks, blocks)
-        for block in np.unique(blocks[new & (blocks > self.closed)]).tolist():
+        for block in self._kept(np.unique(blocks[new & (blocks > self.closed)]).tolist()):
             one = self.open.get(block)
             if one is None:
                 one = self.open[block] = _Open(len(self.marks), now_ms)
@@ -101,9 +103,6 @@ class RankTrack:
         waited_for = self.marks[: len(expected)][expected]
         until = int(waited_for.min()) if len(waited_for) else max(self.open)
         every = sorted(self.open)
-        room = max(min(OPEN_MAX, _OPEN_BYTES_MAX // (8 * max(len(self.marks), 1))), 4)
-        if len(every) > room:
-            until = max(until, every[len(every) - room - 1])
         late = [block for block in every if now_ms - self.open[block].heard_ms >= waits_ms]
         until = max([until, *late])
         out: list[Verdict] = []
@@ -114,6 +113,20 @@ class RankTrack:
             del self.open[block]
             self.closed = max(self.closed, block)
         return out
+
+    def _kept(self, blocks: list[int]) -> list[int]:
+        """Those of some blocks that are to be open. Where that is more than there is room for, half as many stay, evenly apart from the oldest to the newest."""
+        blocks = [block for block in blocks if block > self.thinned or block in self.open]
+        room = max(min(OPEN_MAX, _OPEN_BYTES_MAX // (8 * max(len(self.marks), 1))), 4)
+        every = np.array(sorted({*self.open, *blocks}), dtype=np.int64)
+        if len(every) <= room:
+            return blocks
+        places = np.searchsorted(every, np.linspace(float(every[0]), float(every[-1]), room // 2))
+        staying = set(every[np.unique(np.minimum(places, len(every) - 1))].tolist())
+        self.thinned = int(every[-1])
+        for block in self.open.keys() - staying:
+            del self.open[block]
+        return [block for block in blocks if block in staying]
 
     def _judge(self, rule: Rule, block: int, expected: Bools) -> list[Verdict]:
         one = self.open[block]
