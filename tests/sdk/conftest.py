@@ -59,4 +59,4 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offline
     for run in live_runs():
         run.finish(0)
     _module._Current.run = None
-    _module._Current.told = False
+    _module._Current.told.clear()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import runstream
-from runstream import Condition, Event, EventSource, StrictError, testing
+from runstream import Condition, Event, EventSource, StrictError, _module, testing
 from runstream._surroundings import PARTS, captured, packages
 from runstream_producers.journal import slow
 
@@ -130,6 +130,62 @@ def test_a_project_must_have_a_name(project: Any, caplog: pytest.LogCaptureFixtu
         runstream.init(project)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"name": 5}, "name of the run must be a text, got an int"),
+        ({"owner": 5}, "owner of the run must be a text"),
+        ({"notes": 5}, "notes of the run must be a text"),
+        ({"group": 5}, "group of the run must be a text"),
+        ({"parent": 5}, "parent of the run must be a text"),
+        ({"external_id": 5}, "external_id of the run must be a text"),
+        ({"id": 5}, "id of init must be a text"),
+        ({"id": ""}, "id and external_id of init must be texts that are not empty"),
+        ({"id": "a", "external_id": "b"}, "of id and external_id of init one names the run"),
+        ({"strict": "no"}, "strict of init must be True or False, got 'no'"),
+        ({"config": 5}, "config of init must be a mapping of names to values, got an int"),
+        ({"tags": 5}, "'tags' of the run was not recorded: expected a list of texts"),
+    ],
+    ids=lambda one: "-".join(one) if isinstance(one, dict) else None,  # pyright: ignore[reportUnknownArgumentType]
+)
+def test_arguments_of_init_are_checked(given: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each is told by its name, and the run begins all the same; strict mode raises."""
+    with testing.recorder(strict=False):
+        assert runstream.init("p", **given).finish().folder is not None
+    assert words in caplog.text
+    options: dict[str, Any] = given | ({"strict": "yes"} if "strict" in given else {})
+    with testing.recorder(), pytest.raises(StrictError):
+        runstream.init("p", **options)
+
+
+@pytest.mark.parametrize("call", ["log", "log_params", "log_event", "alert", "alert_on", "define_metric", "timed", "finish"])
+def test_calls_without_a_run(call: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is told once by its own name, whatever others told before; in strict mode it raises every time. A block that is not timed can be added to."""
+    monkeypatch.setattr(_module._Current, "run", None)
+    monkeypatch.setattr(_module._Current, "told", {"another"})
+    arguments: dict[str, tuple[Any, ...]] = {"log": ({},), "log_params": ({},), "finish": (), "alert_on": ("a", ">", 1)}
+    answers: list[Any] = [getattr(runstream, call)(*arguments.get(call, ("a",))) for _ in range(2)]
+    assert caplog.text.count(f"{call} was called before runstream.init") == 1
+    if call == "timed":
+        block: Any
+        with answers[0] as block:
+            block.metadata["path"] = "x"
+    monkeypatch.setattr(_module._Current, "told", set[str]())
+    monkeypatch.setenv("RUNSTREAM_STRICT", "1")
+    for _ in range(2):
+        with pytest.raises(StrictError, match=f"{call} was called before"):
+            getattr(runstream, call)(*arguments.get(call, ("a",)))
+
+
+def test_a_decorator_without_a_project() -> None:
+    """Is told where it stands, not where the function is called."""
+    with pytest.raises(TypeError, match="needs the project"):
+
+        @runstream.track  # pyright: ignore[reportArgumentType]
+        def train() -> None:
+            """Trains nothing."""
+
+
 def test_what_is_too_large_is_refused_whole(caplog: pytest.LogCaptureFixture) -> None:
     """A text, a tensor and a param beyond a message are told with their size, and nothing of them is kept."""
     large = slow.ROW_BYTES_MAX
@@ -241,6 +297,8 @@ def test_events_and_timed_blocks() -> None:
 def test_events_without_a_run() -> None:
     """They belong to a client and need a subject; a new client begins where the last one has ended."""
     with testing.recorder() as recorded:
+        with pytest.raises(StrictError, match="subject of the event"):
+            runstream.emit_event("x", subject=5)  # pyright: ignore[reportArgumentType]
         first = runstream.emit_event("deployed", subject="model/a/1", metadata={"n": 1})
         recorded.finish()
         second = runstream.emit_event(Event("scaled", subject="model/a/1"))

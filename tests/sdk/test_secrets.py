@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ SECRET = (
     "access_token",
     "WANDB_API_KEY",
     "signing.key",
+    "auth",
+    "http_auth",
+    "proxyAuth",
 )
 PLAIN = ("pad_token", "eos_token", "max_tokens", "tokenizer", "key", "num_keys", "secretary", "passwords_checked", "author", "lr", "use_auth", "", "next_token")
 
@@ -78,3 +82,21 @@ def test_command_lines() -> None:
     told = in_command(words)
     assert told == f"python train.py --api-key {HIDDEN} '--token={HIDDEN}' 'HF_TOKEN={HIDDEN}' --lr 0.1 --password --verbose 'http://u:{HIDDEN}@h'"
     assert not any(secret in told for secret in ("X1", "Y2", "Z3", "W4"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["curl", "-H", "Authorization: Basic YWRh"], ["curl", "-H", f"Authorization: {HIDDEN}"]),
+        (["x", "--header", "Bearer abc"], ["x", "--header", f"Bearer {HIDDEN}"]),
+        (["x", "Bearer", "abc", "y"], ["x", "Bearer", HIDDEN, "y"]),
+        (["x", "--auth", "Bearer", "abc", "y"], ["x", "--auth", "Bearer", HIDDEN, "y"]),
+        (["x", "--auth=abc"], ["x", f"--auth={HIDDEN}"]),
+        (["x", "Authorization:", "Bearer", "abc"], ["x", "Authorization:", "Bearer", HIDDEN]),
+        (["x", "-p", "3", "--use-auth", "on", "--author", "ada"], ["x", "-p", "3", "--use-auth", "on", "--author", "ada"]),
+    ],
+    ids=lambda one: " ".join(one),
+)
+def test_headers_and_bearers(words: list[str], told: list[str]) -> None:
+    """What stands behind `Bearer` or `Authorization:` is hidden, as one word or as several; an option of one letter says nothing."""
+    assert in_command(words) == shlex.join(told).replace(f"'{HIDDEN}'", HIDDEN)

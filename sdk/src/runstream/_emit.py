@@ -56,12 +56,12 @@ def emit_event(
         >>> event_id = runstream.emit_event("deployed", subject="model/bert/3", source="server", metadata={"replicas": 2})
     """
     if not isinstance(event, Event):
-        event = Event(event, source=source, time=time, metadata=metadata or {}, step=step, subject=subject)
+        event = Event(event, source=source, time=time, metadata={} if metadata is None else metadata, step=step, subject=subject)
     client = _client()
     if not event.subject:
         client.tell(
             "emit_event:subject",
-            f"subject of emit_event must be a text such as model/bert/3, got {val.shown(event.subject)}: event {event.name!r} was not recorded",
+            f"subject of emit_event must be a text such as model/bert/3, got {val.shown(event.subject)}: event {val.shown(event.name)} was not recorded",
         )
         return ""
     return client.log_event(event)

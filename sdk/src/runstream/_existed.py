@@ -20,20 +20,20 @@ WHERE run_id = {run:UUID} AND kind = 'rank' AND rank = {rank:UInt32} AND writer 
 """
 
 
+def address_of(settings: Settings) -> str | None:
+    """The address of ClickHouse, where one is set anywhere; None where there is but the default, at which a stranger may live."""
+    return settings.clickhouse_url if "clickhouse_url" in settings.model_fields_set or origin_of("clickhouse_url") != "default" else None
+
+
 def ask(settings: Settings, identity: Identity | None) -> bool | None:
     """Whether an earlier start of this rank is known of the run; None where nobody can be asked. Blocks for `TIMEOUT_S` at most, and never raises."""
-    if (
-        identity is None
-        or settings.mode in ("offline", "disabled")
-        or (origin_of("clickhouse_url") == "default" and "clickhouse_url" not in settings.model_fields_set)
-    ):
+    url = address_of(settings)
+    if identity is None or url is None or settings.mode in ("offline", "disabled"):
         return None
     asked = {"run": identity.run_id, "rank": identity.rank, "writer": identity.writer, "attempt": identity.attempt, "started": identity.started_ms}
     parameters = {f"param_{name}": str(value) for name, value in asked.items()}
     try:
-        with open_answer(
-            settings.clickhouse_url, _ASK, database=settings.clickhouse_database, answer_format="JSONEachRow", settings=parameters, timeout_s=TIMEOUT_S
-        ) as answer:
+        with open_answer(url, _ASK, database=settings.clickhouse_database, answer_format="JSONEachRow", settings=parameters, timeout_s=TIMEOUT_S) as answer:
             return bool(json.loads(answer.readline())["existed"])
     except (SqlError, OSError, ValueError, KeyError):
         return None

@@ -62,7 +62,7 @@ def init(
         project: the project the run belongs to.
         name: a name for people.
         id: with the project it names the run: the same id is the same run, from every rank and at every restart.
-        external_id: the id by which another system knows the run; it names the run as `id` does.
+        external_id: the id by which another system knows the run; it names the run as `id` does, of which one is given.
         owner: who answers for the run.
         namespace: team or tenant.
         framework: training framework.
@@ -98,7 +98,9 @@ def init(
     report = Reporter(strict=chosen.strict)
     project = _checked_project(project, report)
     launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
-    run_id = _run_id(project, id or external_id, chosen, launch, report)
+    if strict is not None and not isinstance(strict, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # what callers do
+        report("strict", f"strict of init must be True or False, got {val.shown(strict)}: it was taken as {chosen.strict}")
+    run_id = _run_id(project, _named(id, external_id, report), chosen, launch, report)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
     _hooks.install(chosen.preemption_signals)  # First, so that no signal finds a journal and nobody to end it.
     if resume != "allow":
@@ -154,9 +156,19 @@ def begin_client() -> Run:
         return _begin("", "", settings, launch, Reporter(strict=settings.strict), kind="client")
 
 
+def _named(id_given: Any, external: Any, report: Reporter) -> str | None:
+    """What names the run within its project, None if nothing does."""
+    if id_given == "" or external == "":
+        report("id", "id and external_id of init must be texts that are not empty, or left out, got '': it was left out")
+    if id_given and external and id_given != external:
+        report("id:both", f"of id and external_id of init one names the run, got {val.shown(id_given)} and {val.shown(external)}: it is known by id")
+    # What is wrong with the external id itself, `change` tells.
+    return _checks.text_of("init", "id", id_given, report) or (None if external is None else val.text_of(external)) or None
+
+
 def _checked_project(project: Any, report: Reporter) -> str:
     if not isinstance(project, str) or not project:
-        report("project", f"project of init must be a text that is not empty, got {project!r}: the run is recorded under {str(project)!r}")
+        report("project", f"project of init must be a text that is not empty, got {val.shown(project)}: the run is recorded under {val.shown(str(project))}")
     return str(project)
 
 

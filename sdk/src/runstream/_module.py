@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from runstream._types import Finished
+from runstream_producers.errors import StrictError
 from runstream_producers.journal.compilers import untraced
+from runstream_schemas.settings import SettingsError, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +24,7 @@ _log = logging.getLogger("runstream")
 
 class _Current:
     run: Run | None = None
-    told = False
+    told: ClassVar[set[str]] = set()
 
 
 def hold(run: Run | None) -> None:
@@ -35,10 +38,20 @@ def current() -> Run | None:
 
 
 def _run(call: str) -> Run | None:
-    if _Current.run is None and not _Current.told:
-        _Current.told = True
-        _log.warning("runstream: %s was called before runstream.init(project=...): nothing is recorded", call)
+    if _Current.run is None and call not in _Current.told:
+        sentence = f"{call} was called before runstream.init(project=...): nothing is recorded"
+        if _strict():
+            raise StrictError(sentence)
+        _Current.told.add(call)
+        _log.warning("runstream: %s", sentence)
     return _Current.run
+
+
+def _strict() -> bool:
+    try:
+        return load().strict
+    except SettingsError:
+        return False  # `init` will say what is wrong with them.
 
 
 @untraced
@@ -89,7 +102,7 @@ def define_metric(name: str, **options: Any) -> None:
 def timed(name: str, **options: Any) -> AbstractContextManager[Any]:
     """`Run.timed` on the current run."""
     run = _run("timed")
-    return nullcontext() if run is None else run.timed(name, **options)
+    return nullcontext(SimpleNamespace(metadata={}, seconds=0.0)) if run is None else run.timed(name, **options)
 
 
 @untraced

@@ -228,7 +228,7 @@ class Run(Said):
         """
         from runstream import read
 
-        return read.events(self.id, name=name, url=self._settings.clickhouse_url, database=self._settings.clickhouse_database)
+        return read.events(self.id, name=name, url=_existed.address_of(self._settings), database=self._settings.clickhouse_database)
 
     # ---- the account and the end -------------------------------------------------------------------------------------------------------
 

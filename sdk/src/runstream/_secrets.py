@@ -62,6 +62,11 @@ _SHAPES = re.compile(
     r"(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}"
     r"|AIza[A-Za-z0-9_-]{30,}|glpat-[A-Za-z0-9_-]{15,}|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*)"
 )
+_BEARER = re.compile(r"\b(Bearer)\s+[^\s'\",]+|\b(bearer)\s+[^\s'\",]{16,}")
+_HEADER = re.compile(r"\b((?:proxy-)?authorization\s*[:=]\s*)\S.*", re.IGNORECASE | re.DOTALL)
+# `auth` ends the name of a credential, unless it says whether there is one: use_auth.
+_WHETHER_AUTH = frozenset({"use", "no", "with", "without", "need", "needs", "require", "requires", "skip", "enable", "disable", "allow"})
+_SCHEMES = frozenset({"bearer", "basic", "digest", "token"})
 _USERINFO = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 _OPTION = re.compile(r"(-{1,2}[A-Za-z][\w.-]*|[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _DEPTH_MAX = 32
@@ -72,6 +77,8 @@ def is_secret(name: str) -> bool:
     words = [word.lower() for word in _WORDS.findall(name)]
     if any(word in _ALONE for word in words) or any(pair in _PAIRS for pair in itertools.pairwise(words)):
         return True
+    if words and words[-1] == "auth":
+        return not (len(words) > 1 and words[-2] in _WHETHER_AUTH)
     return bool(words) and words[-1] == "token" and not (len(words) > 1 and words[-2] in _TOKENS_OF_TEXT)
 
 
@@ -92,7 +99,8 @@ def in_text(text: str) -> str:
     """The text without what has the shape of a credential, and without passwords in addresses."""
     if len(text) < 8:
         return text
-    return _USERINFO.sub(rf"\1:{HIDDEN}@", _SHAPES.sub(HIDDEN, text))
+    text = _HEADER.sub(rf"\1{HIDDEN}", _USERINFO.sub(rf"\1:{HIDDEN}@", _SHAPES.sub(HIDDEN, text)))
+    return _BEARER.sub(lambda found: f"{found[1] or found[2]} {HIDDEN}", text)
 
 
 def in_command(words: Sequence[str]) -> str:
@@ -102,13 +110,13 @@ def in_command(words: Sequence[str]) -> str:
     for word in words:
         option = _OPTION.fullmatch(word)
         if hide_next and not word.startswith("-"):
-            out.append(HIDDEN)
-            hide_next = False
+            hide_next = word.lower() in _SCHEMES  # The word behind it is the secret.
+            out.append(word if hide_next else HIDDEN)
             continue
         hide_next = False
         if option is not None and is_secret(option[1]):
             out.append(f"{option[1]}={HIDDEN}")
         else:
             out.append(in_text(word))
-            hide_next = word.startswith("-") and is_secret(word)
+            hide_next = (word.startswith("-") and is_secret(word)) or word == "Bearer" or word.lower().rstrip().endswith("authorization:")
     return shlex.join(out).replace(f"'{HIDDEN}'", HIDDEN)

@@ -6,6 +6,8 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runstream_producers.journal import values as val
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,6 +22,9 @@ def track(project: str, name: str | None = None, **options: Any) -> Callable[[Ca
         name: their name; the function's if None.
         options: whatever else `runstream.init` takes.
 
+    Raises:
+        TypeError: where it decorates without a project, as in `@runstream.track` alone.
+
     Returns:
         A decorator. A function with an argument `run` is given the run there, unless the caller gives it one.
 
@@ -31,6 +36,9 @@ def track(project: str, name: str | None = None, **options: Any) -> Callable[[Ca
         >>> train(0.1)
         0.1
     """
+
+    if not isinstance(project, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # what callers do
+        raise TypeError(f"runstream.track needs the project of its runs, as in @runstream.track(project='digits'), got {val.shown(project)}")
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         signature = inspect.signature(function)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import json
+from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from runstream.sql import SqlError, open_answer
+from runstream_producers.journal import values as val
+from runstream_producers.journal.values import shown
 from runstream_schemas.settings import load, origin_of
 
 if TYPE_CHECKING:
@@ -67,11 +71,41 @@ def _quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
+def text_of(argument: str, value: Any) -> str | None:
+    """An argument that is a text or left out; raises ReadError for anything else."""
+    if value is None or isinstance(value, str):
+        return value
+    raise ReadError(f"{argument} must be a text, got {shown(value)}")
+
+
+def context_of(value: Any) -> str | None:
+    """A context as it is stored; raises ReadError for what is neither a text nor a member of an Enum."""
+    return val.context_of(value) if isinstance(value, enum.Enum) else text_of("context", value)
+
+
+def count_of(argument: str, value: Any) -> int | None:
+    """An argument that is an integer from 0, or left out; raises ReadError for anything else."""
+    number = None if isinstance(value, bool) else val.step_of(value)
+    if value is not None and (number is None or number < 0):
+        raise ReadError(f"{argument} must be an integer from 0, got {shown(value)}")
+    return number
+
+
+def one_of(argument: str, value: Any, known: Sequence[str]) -> str | None:
+    """An argument that is one of some words, or left out; raises ReadError for anything else."""
+    if value is None or (isinstance(value, str) and value in known):
+        return value
+    raise ReadError(f"{argument} must be one of {', '.join(known)}, got {shown(value)}")
+
+
 def wanted(names: str | Sequence[str] | None) -> tuple[str, dict[str, object]]:
     """The condition on `name` for names or patterns with * and ?, and its parameters; nothing for None."""
     if names is None:
         return "", {}
-    asked = [names] if isinstance(names, str) else list(names)
+    asked: list[Any] = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else [names]  # pyright: ignore[reportUnnecessaryIsInstance]  # what callers do
+    for one in asked:
+        if not isinstance(one, str):
+            raise ReadError(f"names must be a text or a list of texts, got {shown(names)}")
     if any("*" in one or "?" in one for one in asked):
         return " AND arrayExists(one -> name LIKE one, {names:Array(String)})", {"names": [_like(one) for one in asked]}
     return " AND name IN {names:Array(String)}", {"names": asked}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runstream.read import _arrow
-from runstream.read._ask import Store, wanted
+from runstream.read._ask import Store, context_of, count_of, text_of, wanted
 from runstream.read._runs import AnyRun, id_of
 
 if TYPE_CHECKING:
@@ -120,9 +120,7 @@ def metrics_table(
 
 
 def _where(names: str | Sequence[str] | None, context: Any, subject: str | None, rank: int | None) -> tuple[str, dict[str, object]]:
-    from runstream_producers.journal.values import context_of
-
-    given: dict[str, object] = {"context": None if context is None else context_of(context), "subject": subject, "rank": rank}
+    given: dict[str, object] = {"context": context_of(context), "subject": text_of("subject", subject), "rank": count_of("rank", rank)}
     where, parameters = wanted(names)
     for column, kind in _CONDITIONS:
         if given[column] is not None:

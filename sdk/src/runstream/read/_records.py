@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runstream.read._ask import Store, moment, parsed, told, wanted
+from runstream.read._ask import Store, context_of, count_of, moment, one_of, parsed, text_of, told, wanted
 from runstream.read._runs import AnyRun, id_of
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "context": context_of,
+    "rank": partial(count_of, "rank"),
+    "state": partial(one_of, "state", known=("firing", "resolved")),
+}
 _NO_RUN = "00000000-0000-0000-0000-000000000000"
 _VALUE = "name, kind, value, dtype, shape, base64Encode(data) AS data64, toString(context) AS context, toString(subject) AS subject, rank, step, toUnixTimestamp64Milli(time) AS ms"
 
@@ -153,7 +159,7 @@ def param_history(run: AnyRun, key: str, *, url: str | None = None, database: st
     """
     return [
         ParamVersion(row["key"], parsed(row["value"]), row["context"], row["rank"], moment(row["ms"]))
-        for row in store.rows(sql, run=id_of(store, run), key=key)
+        for row in store.rows(sql, run=id_of(store, run), key=text_of("key", key) or "")
     ]
 
 
@@ -246,7 +252,7 @@ def events(
         asked["run"] = id_of(store, run)
     sql = f"""
         SELECT toString(event_id) AS id, toString(run_id) AS run, name, source, subject, rank, step, toUnixTimestamp64Milli(time) AS ms, metadata
-        FROM events WHERE 1{where} ORDER BY time, seq LIMIT {int(limit)}
+        FROM events WHERE 1{where} ORDER BY time, seq LIMIT {count_of("limit", limit) or 0}
     """
     return [
         StoredEvent(
@@ -280,7 +286,7 @@ def alerts(
     sql = f"""
         SELECT alert_id AS id, toString(run_id) AS run, state, rule, kind, severity, text, metric, context, subject, rank, step, value, threshold,
             toUnixTimestamp64Milli(fired) AS fired_ms, toUnixTimestamp64Milli(resolved) AS resolved_ms
-        FROM alerts WHERE 1{where} ORDER BY fired, alert_id LIMIT {int(limit)}
+        FROM alerts WHERE 1{where} ORDER BY fired, alert_id LIMIT {count_of("limit", limit) or 0}
     """
     found: list[StoredAlert] = []
     for row in store.rows(sql, **asked):
@@ -294,7 +300,7 @@ def alerts(
 
 def _conditions(**given: object) -> tuple[str, dict[str, object]]:
     """Conditions on the columns that something is asked of."""
-    asked = {column: value for column, value in given.items() if value is not None}
+    asked = {column: fit for column, value in given.items() if (fit := _CHECKS.get(column, partial(text_of, column))(value)) is not None}
     return "".join(f" AND {column} = {{{column}:{'UInt32' if column == 'rank' else 'String'}}}" for column in asked), asked
 
 

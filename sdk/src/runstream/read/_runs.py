@@ -8,7 +8,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from runstream.read._ask import ReadError, Store, moment, told
+from runstream.read._ask import ReadError, Store, count_of, moment, one_of, text_of, told
+from runstream_producers.journal.values import shown
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -19,6 +20,9 @@ SELECT toString(run_id) AS id, project, name, owner, namespace, external_id, fra
     toUnixTimestamp64Milli(started) AS started_ms, toUnixTimestamp64Milli(ended) AS ended_ms, toUnixTimestamp64Milli(updated) AS updated_ms, writers, points
 FROM runs
 """
+
+
+STATES = ("running", "finished", "failed", "killed", "preempted", "crashed")
 
 
 class HasId(Protocol):
@@ -77,14 +81,20 @@ def runs(
     Example:
         >>> newest = read.runs("digits", state="finished", limit=10)
     """
-    given: dict[str, object] = {"project": project, "name": name, "state": state, "run_group": group}
+    given: dict[str, object] = {
+        "project": text_of("project", project),
+        "name": text_of("name", name),
+        "state": one_of("state", state, STATES),
+        "run_group": text_of("group", group),
+    }
+    most = count_of("limit", limit) or 0
     asked = {column: value for column, value in given.items() if value is not None}
     conditions = [f"{column} = {{{column}:String}}" for column in asked]
     if parent is not None:
-        asked["parent"] = parent if isinstance(parent, str) else parent.id
+        asked["parent"] = named("parent", parent)
         conditions.append("toString(parent_run_id) = {parent:String}")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    rows = Store(url, database).rows(f"{_COLUMNS} {where} ORDER BY started DESC LIMIT {int(limit)}", **asked)
+    rows = Store(url, database).rows(f"{_COLUMNS} {where} ORDER BY started DESC LIMIT {most}", **asked)
     return [_stored(row) for row in rows]
 
 
@@ -105,20 +115,28 @@ def run(which: AnyRun, *, url: str | None = None, database: str | None = None) -
     return _stored(rows[0])
 
 
+def named(argument: str, which: Any) -> str:
+    """What a run is named by; raises ReadError where that is no text."""
+    text = which if isinstance(which, str) else getattr(which, "id", None)
+    if not isinstance(text, str):
+        raise ReadError(f"{argument} must be a run, its id (a UUID) or project/name, got {shown(which)}")
+    return text
+
+
 def id_of(store: Store, which: AnyRun) -> str:
     """The id of the run that is meant; raises ReadError where none is."""
-    text = which if isinstance(which, str) else which.id
+    text = named("run", which)
     try:
         return str(uuid.UUID(text))
     except ValueError:
         pass
     project, slash, name = text.rpartition("/")
     if not slash:
-        raise ReadError(f"a run is given by its id (a UUID) or as project/name, got {text!r}")
+        raise ReadError(f"a run is given by its id (a UUID) or as project/name, got {shown(text)}")
     sql = "SELECT toString(run_id) AS id FROM runs WHERE project = {project:String} AND name = {name:String} ORDER BY started DESC LIMIT 1"
     rows = store.rows(sql, project=project, name=name)
     if not rows:
-        raise ReadError(f"no run {text!r} is stored: `runstream runs` lists those that are")
+        raise ReadError(f"no run {shown(text)} is stored: `runstream runs` lists those that are")
     return str(rows[0]["id"])
 
 
