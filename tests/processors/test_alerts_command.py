@@ -18,6 +18,7 @@ from runstream_schemas.settings import Settings, environment_of
 from runstream_sinks.clickhouse import Server
 from tests.processors.commands import command, fine
 from tests.processors.stack import settings_of
+from tests.sinks import examples
 from tests.sinks.test_tables import insert
 from tests.waiting import wait_for
 
@@ -168,3 +169,25 @@ def test_the_list(clickhouse_url: str, database: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("RUNSTREAM_CLICKHOUSE_URL", "http://127.0.0.1:9")
     done = command("alerts", "ls")
     assert (done.code, "does not answer" in done.err) == (2, True)
+
+
+@pytest.mark.stack
+def test_what_a_removed_rule_left_firing(clickhouse_url: str, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing resolves it any more: it counts as firing no longer, is shown as what it is with --all, and the rule's next version fires anew."""
+    monkeypatch.setenv("RUNSTREAM_CLICKHOUSE_URL", clickhouse_url)
+    monkeypatch.setenv("RUNSTREAM_CLICKHOUSE_DATABASE", database)
+    monkeypatch.setenv("RUNSTREAM_HOME", str(tmp_path))
+    old, again, other = (replace(ALERT, alert_id=new_uuid(), time_ms=ALERT.time_ms - place) for place in range(3))
+    again, other = replace(again, rule_version=3), replace(other, rule_id="two")
+    server = Server(clickhouse_url, database)
+    insert(server, "alerts_log", old, other)
+    insert(server, "rules_log", examples.rule("one"), examples.rule("two"))
+    assert [one["rule_removed"] for one in fine("alerts", "ls")["alerts"]] == [False, False]
+    insert(server, "rules_log", examples.rule("one", version=2, deleted=True))
+    assert [one["alert_id"] for one in fine("alerts", "ls")["alerts"]] == [other.alert_id]
+    insert(server, "rules_log", examples.rule("one", version=3))
+    insert(server, "alerts_log", again)
+    server.close()
+    assert [one["alert_id"] for one in fine("alerts", "ls")["alerts"]] == [again.alert_id, other.alert_id]
+    assert [one["rule_removed"] for one in fine("alerts", "ls", "--all", "--rule", "one")["alerts"]] == [True, False]
+    assert "rule removed" in " ".join(command("alerts", "ls", "--all").out.split())

@@ -260,7 +260,7 @@ class TestClosing:
             blocks = np.arange(second * 1000, second * 1000 + 1000)
             for rank in (0, 1):
                 now_ms = second * 1000 + rank
-                track.take(np.full(1000, rank), blocks, blocks * 10.0, blocks * 10, 2, now_ms)
+                track.take(np.full(1000, rank), blocks, (blocks * 10).astype(np.float64), blocks * 10, 2, now_ms)
                 assert len(track.open) <= 256
                 assert track.close(desync, np.array([True, True]), now_ms) == []
         assert not track.open
@@ -271,7 +271,8 @@ class TestClosing:
         track = RankTrack(0)
         blocks = np.arange(1000)
         for rank in (0, 1):
-            track.take(np.full(1000, rank), blocks, blocks * 10.0 + 5000.0 * rank, blocks * 10 + 5000 * rank, 2, rank)
+            times = blocks * 10 + 5000 * rank
+            track.take(np.full(1000, rank), blocks, times.astype(np.float64), times, 2, rank)
         [verdict] = track.close(rule("r", "desync", threshold=20.0, window=1, clear=0.0), np.array([True, True]), 2)[:1]
         assert verdict.change.firing
         assert (verdict.rank, 490 <= verdict.value <= 500) == (1, True)

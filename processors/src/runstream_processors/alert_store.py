@@ -14,9 +14,10 @@ _IDS_MAX = 10
 _ALERTS = """
 SELECT alert_id, state, rule_id, rule_version, rule, kind, severity, toString(run_id) AS run, writer, seq, rank, metric, context, subject, step, value, operator, threshold,
     text, late, project, labels, baseline, silence, ifNull(toUnixTimestamp64Milli(fired), 0) AS fired_ms, ifNull(toUnixTimestamp64Milli(resolved), 0) AS resolved_ms,
-    ifNull(toUnixTimestamp64Milli(fired_decided), 0) AS decided_ms, toUnixTimestamp64Milli(opened) AS opened_ms
+    ifNull(toUnixTimestamp64Milli(fired_decided), 0) AS decided_ms, toUnixTimestamp64Milli(opened) AS opened_ms, removed > rule_version AS rule_removed
 FROM alerts
-WHERE ({firing:Bool} = false OR state = 'firing') AND ({run:String} = '' OR run = {run:String}) AND ({rule:String} = '' OR rule_id = {rule:String})
+LEFT JOIN (SELECT rule_id, maxIf(version, deleted) AS removed FROM rules_log GROUP BY rule_id) AS removals USING (rule_id)
+WHERE ({firing:Bool} = false OR (state = 'firing' AND NOT rule_removed)) AND ({run:String} = '' OR run = {run:String}) AND ({rule:String} = '' OR rule_id = {rule:String})
     AND ({project:String} = '' OR project = {project:String})
 ORDER BY fired DESC, alert_id LIMIT {limit:UInt32}
 """
@@ -31,14 +32,15 @@ _JSON = {"output_format_json_quote_64bit_integers": "0", "output_format_json_quo
 
 @dataclass(frozen=True, slots=True)
 class StoredAlert:
-    """An alert as it was when it fired, and whether and when it resolved (epoch milliseconds; 0: it fires)."""
+    """An alert as it was when it fired, and whether and when it resolved (epoch milliseconds; 0: it fires). Of a rule that was removed since, nothing resolves it any more."""
 
     alert: Alert
     resolved_ms: int
+    rule_removed: bool
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it: 63 bits and what is not finite as text."""
-        fields = asdict(self.alert) | {"writer": str(self.alert.writer), "resolved_ms": self.resolved_ms or None}
+        fields = asdict(self.alert) | {"writer": str(self.alert.writer), "resolved_ms": self.resolved_ms or None, "rule_removed": self.rule_removed}
         return {name: str(one) if isinstance(one, float) and one - one != 0 else one for name, one in fields.items()}
 
 
@@ -50,7 +52,7 @@ class AlertStore:
         self._database = database
 
     def alerts(self, *, firing: bool, run_id: str, rule_id: str, project: str, limit: int) -> list[StoredAlert]:
-        """The newest alerts; `firing` leaves out those that are resolved, empty texts select everything."""
+        """The newest alerts; `firing` leaves out those that are resolved or whose rule was removed since, empty texts select everything."""
         rows = self._rows(_ALERTS, firing=str(firing).lower(), run=run_id, rule=rule_id, project=project, limit=str(limit))
         return [_alert(row) for row in rows]
 
@@ -103,4 +105,4 @@ def _alert(row: dict[str, Any]) -> StoredAlert:
         opened_ms=row["opened_ms"],
         silence=row["silence"],
     )
-    return StoredAlert(alert, row["resolved_ms"])
+    return StoredAlert(alert, row["resolved_ms"], bool(row["rule_removed"]))

@@ -26,7 +26,9 @@ def alerts(rows: Sequence[tuple[StoredAlert, str]], known: Mapping[str, Silence]
     for one, silence_id in rows:
         alert = one.alert
         state = Text("resolved", "green") if one.resolved_ms else Text("firing", "bold red")
-        if silence_id:
+        if one.rule_removed and not one.resolved_ms:
+            state = Text("rule removed", "dim")
+        elif silence_id:
             why = "acknowledged" if known[silence_id].alert_id else "silenced"
             state = Text(f"{state.plain}, {why}", "dim")
         made.add_row(

@@ -1,7 +1,7 @@
 """Lists alerts, acknowledges them, and silences what nobody wants to hear of for a while.
 
 runstream alerts ls                                 the alerts that fire now
-runstream alerts ls --all --run RUN                 ... and those that are over, of one run
+runstream alerts ls --all --run RUN                 ... and those that are over or whose rule was removed, of one run
 runstream alerts ack 4f1c --comment "on it"         nobody is told of this alert any more: an alert's id, or enough of its beginning
 runstream alerts silence --rule loss-explodes --for 2h --comment "new data"
 runstream alerts silence --project digits --metric "gpu.*" --label team=vision --from 2026-11-05T20:00 --until 2026-11-06T08:00
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declares the actions and their arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ls|ack|silence|silences|unsilence")
     ls = actions.add_parser("ls", help="list alerts, newest first")
-    ls.add_argument("--all", action="store_true", help="also those that are resolved")
+    ls.add_argument("--all", action="store_true", help="also those that are resolved, and those whose rule was removed while they fired")
     ls.add_argument("--run", default="", metavar="ID", help="of this run")
     ls.add_argument("--rule", default="", metavar="ID", help="of this rule")
     ls.add_argument("--project", default="", metavar="NAME", help="of this project")
