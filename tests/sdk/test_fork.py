@@ -104,6 +104,7 @@ def test_a_child_that_logs_has_its_own_journal(offline: Offline) -> None:
     identities = [fmt.Identity.from_json((folder / "writer.json").read_text()) for folder in folders]
     assert len({one.writer for one in identities}) == len({one.pid for one in identities}) == 2
     assert len({one.run_id for one in identities}) == 1
+    assert sorted(one.environment.get("forked", "") for one in identities) == ["", "true"], "the child is known for one"
     ends = ends_of(folders)
     # The parent's first record is what init says of the run; the child says nothing of it.
     assert (ends["parent"].next_seq, ends["parent"].points, ends["parent"].state) == (3, 2, "finished")

@@ -353,12 +353,18 @@ def test_a_summary_is_replaced_by_what_has_seen_more(server: Server) -> None:
 
 
 def writers_of(run_id: str, *states: Sequence[Any]) -> list[rec.Writer]:
-    """Rank writers: rank, state, seconds of start and of the last sign of life."""
+    """Rank writers: rank, state, seconds of start and of the last sign of life; and `forked`, where it is a helper."""
     return [
         examples.writer(
-            run_id, rank=rank, state=state, started_ms=examples.STARTED_MS + 1000 * began, heartbeat_ms=examples.STARTED_MS + 1000 * seen, points_logged=10
+            run_id,
+            rank=rank,
+            state=state,
+            started_ms=examples.STARTED_MS + 1000 * began,
+            heartbeat_ms=examples.STARTED_MS + 1000 * seen,
+            points_logged=10,
+            environment=dict.fromkeys(what, "true"),
         )
-        for rank, state, began, seen in states
+        for rank, state, began, seen, *what in states
     ]
 
 
@@ -374,6 +380,12 @@ def writers_of(run_id: str, *states: Sequence[Any]) -> list[rec.Writer]:
         ([(0, "running", 0, 10), (0, "preempted", 20, 30)], "preempted"),
         # A forked child lives beside its parent and does not replace it.
         ([(0, "failed", 0, 10), (0, "finished", 5, 8)], "failed"),
+        # Nor does its death decide; that of a process of its own does, and so does a failure that a child tells.
+        ([(0, "finished", 0, 10), (0, "crashed", 5, 12, "forked")], "finished"),
+        ([(0, "finished", 0, 10), (0, "killed", 15, 22, "forked")], "finished"),
+        ([(0, "running", 0, 10), (0, "crashed", 5, 12, "forked")], "running"),
+        ([(0, "finished", 0, 10), (0, "failed", 5, 12, "forked")], "failed"),
+        ([(0, "finished", 0, 10), (0, "crashed", 5, 12)], "crashed"),
     ],
 )
 def test_the_state_of_a_run_comes_from_its_ranks(server: Server, states: list[Sequence[Any]], expected: str) -> None:
@@ -385,7 +397,7 @@ def test_the_state_of_a_run_comes_from_its_ranks(server: Server, states: list[Se
         server, "SELECT state, writers, points, toUnixTimestamp64Milli(ended) FROM runs WHERE run_id = {run_id:UUID}", run_id=run_id
     )
     assert (state, writers, points) == (expected, len(states), 10 * len(states))
-    assert ended == (None if expected == "running" else examples.STARTED_MS + 1000 * max(seen for *_, seen in states))
+    assert ended == (None if expected == "running" else examples.STARTED_MS + 1000 * max(seen for _, _, _, seen, *_ in states))
 
 
 def test_a_run_holds_the_latest_of_each_field(server: Server) -> None:

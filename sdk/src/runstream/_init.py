@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import time as clock
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from runstream import _checks, _existed, _hooks, _surroundings
@@ -244,7 +243,12 @@ def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report
         _hooks.begun_in_child(settings.preemption_signals)
 
     surroundings = {} if settings.mode == "disabled" else _surroundings.captured(_parts(settings.capture), first_of_node=launch.local_rank == 0)
-    identity = partial(_identity, run_id, project, socket.gethostname(), launch, surroundings, kind)
+    began = os.getpid()
+
+    def identity() -> Identity:
+        own = surroundings if os.getpid() == began else surroundings | {"forked": "true"}  # By which the end of a helper is told from that of the run.
+        return _identity(run_id, project, socket.gethostname(), launch, own, kind)
+
     journal = None if settings.mode == "disabled" else _journal(settings, identity, report, begun_in_child)
     run = Run(run_id, project, launch.rank, settings, journal, report)
     runs.append(run)

@@ -92,6 +92,7 @@ HAVING uniqExact(newest) > 1
 COMMENT 'params of which ranks hold different values';
 
 -- A writer does not count for the run's state once another process of its rank began after its last sign of life: a later attempt took its place.
+-- Nor does a forked helper that crashed or was killed: what its death means for the run, the process that forked it knows.
 -- What is said and what was written are put together by GROUP BY and not by a join, so that a question about one run reads that run alone.
 CREATE OR REPLACE VIEW runs
 (
@@ -141,7 +142,8 @@ WITH
     (
         SELECT
             *,
-            kind = 'rank' AND heartbeat >= max(if(kind = 'rank', started, toDateTime64(0, 3, 'UTC'))) OVER (PARTITION BY run_id, rank) AS counts
+            kind = 'rank' AND NOT (environment['forked'] = 'true' AND state IN ('crashed', 'killed')) AS speaks,
+            speaks AND heartbeat >= max(if(speaks, started, toDateTime64(0, 3, 'UTC'))) OVER (PARTITION BY run_id, rank) AS counts
         FROM writers
     ),
     wrote AS
