@@ -12,7 +12,12 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-__all__ = ["make_topic", "produce", "produce_failures", "read_all"]
+__all__ = ["cluster_id", "make_topic", "produce", "produce_failures", "read_all"]
+
+
+def cluster_id(bootstrap: str) -> str:
+    """Returns the id of the cluster that answers."""
+    return str(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=20).cluster_id)
 
 
 def make_topic(bootstrap: str, *, partitions: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from runstream_local.kafka import Broker, is_healthy, server_properties
+from runstream_local.kafka import Broker, cluster_id_of, is_healthy, server_properties
 from runstream_local.kafka_jars import ensure_jars
 from runstream_local.ports import HOST, choose_port
 from runstream_local.processes import start_child, stop_child
-from tests.local.kafka_clients import make_topic, produce, produce_failures, read_all
+from tests.local.kafka_clients import cluster_id, make_topic, produce, produce_failures, read_all
 
 
 def test_one_node_needs_no_second() -> None:
@@ -37,6 +38,29 @@ def test_only_loopback_is_listened_on() -> None:
 def test_an_address_without_a_broker_is_not_healthy(address: str) -> None:
     """Probing nothing, or nonsense, is an answer and no exception."""
     assert not is_healthy(address, timeout_s=0.2)
+
+
+@pytest.mark.stack
+def test_another_cluster_s_broker_is_not_healthy(kafka: str, tmp_path: Path) -> None:
+    """Two stacks may be given one address: a broker counts as a folder's own only by the cluster id that the folder was formatted with."""
+    own = cluster_id(kafka)
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "meta.properties").write_text(f"#\nversion=1\ncluster.id={own}\nnode.id=1\n", encoding="utf-8")
+    assert own
+    assert cluster_id_of(tmp_path) == own
+    assert cluster_id_of(tmp_path / "log") == ""
+    assert is_healthy(kafka, cluster_id=own)
+    assert not is_healthy(kafka, cluster_id="another")
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    """The process ends with a sentence that names the port, and the folder is not touched."""
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+        argv = [sys.executable, "-m", "runstream_local.kafka", "--data", str(tmp_path / "data"), "--port", str(port), "--controller-port", str(choose_port())]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (1, f"port {port} on {HOST} is taken by another program: a stack that is started again takes another port\n")
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.stack

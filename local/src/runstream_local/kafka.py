@@ -14,19 +14,22 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from runstream_local.errors import FormatError, LocalError
 from runstream_local.kafka_jars import ensure_jars
-from runstream_local.ports import HOST
+from runstream_local.ports import HOST, is_free
 from runstream_schemas.topics import DEAD_LETTER_BYTES_MAX
 
-__all__ = ["Broker", "is_healthy", "java_command", "prepare", "server_properties"]
+__all__ = ["Broker", "cluster_id_of", "is_healthy", "java_command", "prepare", "server_properties"]
 
 _FORMAT_TIMEOUT_S = 60
+# What was killed hard lets go of its port a moment later.
+_RELEASE_WAIT_S = 2.0
 
 _LOG4J = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="WARN">
@@ -153,8 +156,18 @@ def _java(broker: Broker, *, jars: Path, quick: bool) -> list[str]:
     ]
 
 
-def is_healthy(bootstrap: str, *, timeout_s: float = 2.0) -> bool:
-    """Says whether a broker at `host:port` answers a metadata request and knows at least one live broker.
+def cluster_id_of(data: Path) -> str:
+    """Returns the cluster id that the broker's folder was formatted with; empty where it was not."""
+    try:
+        lines = (data / "log" / "meta.properties").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    # Written as Java writes properties.
+    return next((line.partition("=")[2].replace("\\", "").strip() for line in lines if line.startswith("cluster.id=")), "")
+
+
+def is_healthy(bootstrap: str, *, cluster_id: str | None = None, timeout_s: float = 2.0) -> bool:
+    """Says whether a broker at `host:port` answers a metadata request and knows at least one live broker; with `cluster_id`, whether it is of that cluster too.
 
     Speaks the few bytes itself, so that probing twice a second costs nothing: a Kafka client would start threads for it. A listener with TLS or
     SASL does not answer this; ask a client there.
@@ -167,13 +180,37 @@ def is_healthy(bootstrap: str, *, timeout_s: float = 2.0) -> bool:
             connection.settimeout(timeout_s)
             connection.sendall(struct.pack(">i", len(body)) + body)
             with connection.makefile("rb") as answer:
-                head = answer.read(16)
-    except (OSError, ValueError):
+                _length, echoed_id, _throttle_ms, brokers = struct.unpack(">iiii", answer.read(16))
+                if echoed_id != correlation_id or brokers < 1:
+                    return False
+                return cluster_id is None or _read_cluster_id(answer, brokers) == cluster_id
+    except (OSError, ValueError, struct.error):
         return False
-    if len(head) < 16:
-        return False
-    _length, echoed_id, _throttle_ms, brokers = struct.unpack(">iiii", head)
-    return echoed_id == correlation_id and brokers >= 1
+
+
+def _read_cluster_id(answer: BinaryIO, brokers: int) -> str:
+    """Reads a metadata answer on, behind the number of its brokers."""
+    for _ in range(brokers):
+        answer.read(4)  # its id
+        _read_text(answer)  # its host
+        answer.read(4)  # its port
+        _read_text(answer)  # its rack
+    return _read_text(answer)
+
+
+def _read_text(answer: BinaryIO) -> str:
+    (length,) = struct.unpack(">h", answer.read(2))
+    return answer.read(length).decode() if length > 0 else ""
+
+
+def _taken(broker: Broker) -> int | None:
+    """Returns a port of the broker's that somebody else has; waits a moment for it."""
+    deadline = time.monotonic() + _RELEASE_WAIT_S
+    while taken := [port for port in (broker.port, broker.controller_port) if not is_free(port)]:
+        if time.monotonic() > deadline:
+            return taken[0]
+        time.sleep(0.05)
+    return None
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -184,6 +221,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
     parser.add_argument("--controller-port", type=int, required=True, help="port of the controller")
     arguments = parser.parse_args(argv)
     broker = Broker(data=arguments.data.absolute(), port=arguments.port, controller_port=arguments.controller_port)
+    taken = _taken(broker)
+    if taken is not None:
+        sys.stderr.write(f"port {taken} on {HOST} is taken by another program: a stack that is started again takes another port\n")
+        sys.exit(1)
     try:
         jars = ensure_jars()
         prepare(broker, jars=jars)

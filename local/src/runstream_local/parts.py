@@ -21,12 +21,13 @@ ALL_PARTS = ("kafka", "clickhouse", "topics", "migrate", "processors", "sinks", 
 class Health:
     """When a part counts as healthy.
 
-    `kafka`: a broker at `target` answers. `http`: ClickHouse at `target` answers. `file`: the file `target` holds the word `ready`.
+    `kafka`: a broker at `target` answers, and it is the one whose data is in `data`. `http`: ClickHouse at `target` answers. `file`: the file `target` holds the word `ready`.
     `exit`: the part is a task and has ended with 0. `alive`: the process runs.
     """
 
     kind: Literal["kafka", "http", "file", "exit", "alive"]
     target: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def standard_parts(
     kafka = ("--data", str(data / "kafka"), "--port", str(kafka_port), "--controller-port", str(controller_port))
     clickhouse = ("--data", str(data / "clickhouse"), "--port", str(clickhouse_port))
     every = (
-        Part("kafka", (*python, "runstream_local.kafka", *kafka), Health("kafka", f"{host}:{kafka_port}"), address=f"{host}:{kafka_port}"),
+        Part("kafka", (*python, "runstream_local.kafka", *kafka), Health("kafka", f"{host}:{kafka_port}", str(data / "kafka")), address=f"{host}:{kafka_port}"),
         Part("clickhouse", (*python, "runstream_local.clickhouse", *clickhouse), Health("http", url), address=url),
         Part("topics", (*python, "runstream_producers.topics", "apply"), Health("exit"), tier=1, env=env),
         Part("migrate", (*python, "runstream_sinks", "migrate"), Health("exit"), tier=1, env=env),

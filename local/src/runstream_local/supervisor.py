@@ -194,7 +194,9 @@ class Supervisor:
 def _probe(health: Health) -> Seen:
     match health.kind:
         case "kafka":
-            return Seen(healthy=kafka.is_healthy(health.target, timeout_s=_PROBE_TIMEOUT_S))
+            # Somebody else's broker at this address must not pass for ours.
+            ours = kafka.cluster_id_of(Path(health.data))
+            return Seen(healthy=bool(ours) and kafka.is_healthy(health.target, cluster_id=ours, timeout_s=_PROBE_TIMEOUT_S))
         case "http":
             return Seen(healthy=is_serving(health.target, timeout_s=_PROBE_TIMEOUT_S))
         case "file":
