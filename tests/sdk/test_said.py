@@ -215,6 +215,47 @@ def test_what_was_not_recorded_is_not_said_to_be(caplog: pytest.LogCaptureFixtur
     assert " alert: " not in caplog.text
 
 
+class NoText:
+    """What cannot be told as a text."""
+
+    def __str__(self) -> str:
+        raise LookupError("odd")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("name", ["fail", "mark_preempted", "log_event", "define_metric", "alert", "update_metadata", "alert_on", "change", "summary", "log"])
+def test_what_cannot_be_told_ends_no_training(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A value whose text cannot be had is told in every place, and the run goes on."""
+    calls: dict[str, Callable[[runstream.Run, Any], object]] = {
+        "define_metric": lambda run, odd: run.define_metric("a", unit=odd),
+        "alert": lambda run, odd: run.alert("a", odd, labels={odd: odd}),
+        "update_metadata": lambda run, odd: run.update_metadata("a", odd),
+        "alert_on": lambda run, odd: run.alert_on("a", ">", odd, text=odd),
+        "change": lambda run, odd: run.change(tags=[odd], name=odd),
+        "summary": lambda run, odd: run.summary.update({odd: odd}),
+        "log": lambda run, odd: run.log({odd: 1.0}, step=odd, context=odd, subject=odd),
+    }
+    call: Callable[[runstream.Run, Any], object] = calls.get(name) or (lambda run, odd: getattr(run, name)(odd))
+    with testing.recorder(strict=False) as recorded, runstream.init("p") as run:
+        call(run, NoText())
+        run.log({"after": 1.0})
+    assert recorded.metric("after") == [1.0]
+    assert "NoText" in caplog.text or "LookupError" in caplog.text
+    with testing.recorder(), runstream.init("p") as run, pytest.raises(StrictError):
+        call(run, NoText())
+
+
+def test_a_block_without_a_name_writes_no_events() -> None:
+    """It is told, and what is inside of it goes on; so it does where its metadata was replaced."""
+    with testing.recorder(strict=False) as recorded, runstream.init("p") as run:
+        with run.timed("") as block:
+            block.metadata["a"] = 1
+        with run.timed("x") as block:
+            block.metadata = 5  # pyright: ignore[reportAttributeAccessIssue]
+    assert [one["name"] for one in recorded.events()] == ["x_started", "x_finished"]
+
+
 def test_metadata_that_stands_for_what_json_knows() -> None:
     """Numbers of numpy, paths and moments are told by nobody."""
     with testing.recorder() as recorded, runstream.init("p") as run:

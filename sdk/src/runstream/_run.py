@@ -262,10 +262,12 @@ class Run(Said):
         """Whether it has not been finished in this process."""
         return self._finished is None
 
+    @_checks.guarded(None)
     def fail(self, reason: str) -> None:
         """Says that the run went wrong: `finish` will record it as failed, with the reason."""
         self.note(_ends.Ending("failed", _checks.text_of("fail", "reason", reason, self._report)))
 
+    @_checks.guarded(None)
     def mark_preempted(self, reason: str = "") -> None:
         """Says that the run ends because its machine is taken away, whatever else is known of its end: `finish` will record it as preempted."""
         self._ending = _ends.Ending(

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class Timed:
-    """A block that is being timed. `metadata` may be added to inside of it; it goes into the event of its end. `seconds` is how long it took, once it has ended."""
+    """A block that is being timed; one without a name is told when it is made, and writes no events.
+
+    `metadata` may be added to inside of it; it goes into the event of its end. `seconds` is how long it took, once it has ended."""
 
     def __init__(self, run: Run, name: str, source: EventSource | str, subject: str, step: int | None, metadata: dict[str, Any]) -> None:
         self._run = run
@@ -26,14 +28,19 @@ class Timed:
         self._began = 0.0
 
     def __enter__(self) -> Timed:
-        self._run.log_event(f"{self._name}_started", metadata=dict(self.metadata), **self._place)
+        self._log("started", {})
         self._began = time.perf_counter()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.seconds = time.perf_counter() - self._began
-        told = self.metadata | {"seconds": self.seconds}
         if error is None:
-            self._run.log_event(f"{self._name}_finished", metadata=told, **self._place)
+            self._log("finished", {"seconds": self.seconds})
         else:
-            self._run.log_event(f"{self._name}_failed", metadata=told | {"reason": _ends.of_exception(error).reason}, **self._place)
+            self._log("failed", {"seconds": self.seconds, "reason": _ends.of_exception(error).reason})
+
+    def _log(self, what: str, more: dict[str, Any]) -> None:
+        if self._name:
+            # What the user has put in the place of the metadata is the event's to judge.
+            metadata: Any = {**self.metadata, **more} if isinstance(self.metadata, dict) else self.metadata  # pyright: ignore[reportUnnecessaryIsInstance]
+            self._run.log_event(f"{self._name}_{what}", metadata=metadata, **self._place)
