@@ -19,7 +19,7 @@ import pytest
 from runstream_local.errors import PartError, StackError
 from runstream_local.kafka import is_healthy
 from runstream_local.overview import rows, troubles
-from runstream_local.parts import Health, Part
+from runstream_local.parts import Health, Part, standard_parts
 from runstream_local.ports import HOST, choose_port, is_free, recall, remember
 from runstream_local.stack import Stack, stop_stack
 from runstream_local.stack_file import Lock, PartRecord, StackRecord, is_locked, read_stack
@@ -113,7 +113,7 @@ def test_a_supervisor_killed_hard_takes_its_parts_along(tmp_path: Path) -> None:
 STARTER = """
 import sys, time
 from pathlib import Path
-from runstream_local.parts import Health, Part
+from runstream_local.parts import Health, Part, standard_parts
 from runstream_local.stack import Stack
 part = Part("a", (sys.executable, "-c", "import time; time.sleep(600)"), Health("alive"))
 stack = Stack(data=Path(sys.argv[1]), parts=(), extra_parts=(part,))
@@ -301,6 +301,16 @@ def test_a_part_that_cannot_start_is_named_with_its_words(tmp_path: Path, code: 
     assert caught.value.part == "bad"
     assert caught.value.wrong_settings == (code == 2)
     assert code != 2 or "\n" not in str(caught.value)
+    assert not is_locked(tmp_path)
+
+
+@pytest.mark.stack
+def test_another_stack_s_broker_is_not_taken_for_its_own(tmp_path: Path, kafka: str) -> None:
+    """Where two stacks were given one port at the same moment, the one that came second says so in place of working on the other's broker."""
+    port = int(kafka.rpartition(":")[2])
+    (part,) = standard_parts(("kafka",), data=tmp_path, kafka_port=port, controller_port=choose_port(), clickhouse_port=1, host=HOST, env={})
+    with pytest.raises(PartError, match=f"kafka did not start 3 times .*port {port} on {HOST} is taken by another program"):
+        stack_of(tmp_path, part).__enter__()
     assert not is_locked(tmp_path)
 
 
