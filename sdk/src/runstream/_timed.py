@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Timed:
     """A block that is being timed; one without a name is told when it is made, and writes no events.
 
-    `metadata` may be added to inside of it; it goes into the event of its end. `seconds` is how long it took, once it has ended."""
+    `metadata` may be added to inside of it; it goes into the event of its end. `seconds` is how long it took, once it has ended.
+    """
 
     def __init__(self, run: Run, name: str, source: EventSource | str, subject: str, step: int | None, metadata: dict[str, Any]) -> None:
         self._run = run

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _now = clock.time
 
+_TEXTS = (str, type(None))
+_CONTEXTS = (*_TEXTS, enum.Enum)
 # What a row may come to with its names: a frame cannot be cut below one row, and must fit a Kafka message with its own fields.
 ROW_BYTES_MAX = MESSAGE_BYTES_MAX - (64 << 10)
 
@@ -60,9 +62,10 @@ class SlowWay:
             scope = self._scopes.of(context, subject)
             found = self._sources.news(scope, flat.keys() | others.keys(), source, data)
             odd_names = [key for key in data if not isinstance(key, str)]
-            long = next(
-                (word for word in (scope.context, scope.subject, val.text_of(source or ""), *flat, *others) if len(word) > val.NAME_CHARACTERS_MAX), None
-            )
+            # Names and places are looked at when a key set is first met.
+            fresh = bool(others) or tuple(flat) not in scope.plans
+            words = (scope.context, scope.subject, *flat, *others) if fresh else ()
+            long = next((word for word in (*words, source or "") if len(val.text_of(word)) > val.NAME_CHARACTERS_MAX), None)
         except Exception as error:
             if val.from_signal(error):
                 raise
@@ -70,7 +73,7 @@ class SlowWay:
             return
         self.refuse(refused, given_up)
         self._check_words(odd_names, step)
-        self._check_places(context, subject, source, flat.keys() | others.keys())
+        self._check_places(context, subject, source, (*flat, *others) if fresh else ())
         if long is not None:
             self._tail.drop("bad_value", len(flat))
             self._report(
@@ -120,12 +123,12 @@ class SlowWay:
 
     def _check_places(self, context: Any, subject: Any, source: Any, names: Iterable[str]) -> None:
         """Tells of a context, a subject and a source that are taken for texts, and of names that nobody can read; what is packed at once is past this."""
-        if not isinstance(context, str | enum.Enum | None):
+        if not isinstance(context, _CONTEXTS):
             self._report(
                 "context", f"context of log must be a text or a member of an Enum, got {val.told(context)}: it was taken as {val.context_of(context)!r}"
             )
         for argument, value in (("subject", subject), ("source", source)):
-            if not isinstance(value, str | None):
+            if not isinstance(value, _TEXTS):
                 self._report(argument, f"{argument} of log must be a text, got {val.told(value)}: it was taken as {val.text_of(value)!r}")
         for name in names:
             if not name or "\0" in name:
