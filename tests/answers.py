@@ -15,18 +15,18 @@ class Answers:
     """Asks one database; a new connection for each question, since the server may be killed between two of them."""
 
     def __init__(self, url: str, database: str = "runstream") -> None:
-        self._url = url
-        self._database = database
+        self.url = url
+        self.database = database
 
     def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """The rows of an answer, by column name."""
-        with clickhouse_connect.get_client(dsn=self._url, database=self._database) as client:
+        with clickhouse_connect.get_client(dsn=self.url, database=self.database) as client:
             named = cast("Iterable[dict[str, Any]]", client.query(sql, parameters=parameters).named_results())
             return list(named)
 
     def command(self, sql: str) -> None:
         """Runs a statement without an answer."""
-        with clickhouse_connect.get_client(dsn=self._url, database=self._database) as client:
+        with clickhouse_connect.get_client(dsn=self.url, database=self.database) as client:
             client.command(sql)
 
     def count(self, view: str, run_id: str) -> int:

@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 from runstream_schemas.ids import new_uuid
+from runstream_sinks.clickhouse import Server
+from runstream_sinks.commands.verify import summaries_text
+from runstream_sinks.verify_summaries import verify_summaries
 from tests.answers import Answers
 from tests.integration import spine_rank as data
 from tests.summaries import check_summaries
@@ -105,8 +108,13 @@ def test_the_account_balances_to_the_last_point(spine: Spine) -> None:
 
 
 def test_summaries_equal_their_recomputation(spine: Spine) -> None:
-    """Each series' summary is, bit for bit, what its stored points come to."""
+    """Each series' summary is, bit for bit, what its stored points come to; `runstream verify --summaries` computes the same, of hardware readings too."""
     check_summaries(spine.answers, spine.run_id)
+    server = Server(spine.answers.url, spine.answers.database)
+    report = verify_summaries(server, frozenset((spine.run_id,)))
+    server.close()
+    assert report.equal, summaries_text(report)
+    assert report.runs[0].compared > 0
 
 
 def test_alerts_fire_and_resolve_once_each(spine: Spine) -> None:
