@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from runstream._alerts import Condition
+    from runstream._echo import Echo
     from runstream._rows import Reporter, Rows
     from runstream.read import StoredEvent
     from runstream_producers.journal.writer import JournalWriter
@@ -69,6 +70,7 @@ class Run(Said):
         self._existed: bool | Literal["unasked"] | None = "unasked"
         self._started = False
         self._echoes = settings.mode == "offline"
+        self._echo: Echo | None = None
         self._begin_words()
         self._delivery = Delivery(settings)
         # Bound once: a call through one more layer would cost a fifth of the whole.
@@ -167,7 +169,20 @@ class Run(Said):
         )
         if payload is None:
             return ""
-        return payload["rule_id"] if self._rows.record(fmt.Kind.RULE, payload) else ""
+        if not self._rows.record(fmt.Kind.RULE, payload):
+            return ""
+        if self._echoes:
+            self._echo_rule(payload)
+        return payload["rule_id"]
+
+    def _echo_rule(self, rule: Mapping[str, Any]) -> None:
+        """Has what is logged from here on held against a rule, if it is of a kind that can be judged here."""
+        from runstream._echo import Echo
+
+        echo = self._echo or Echo(self._rows, self.rank, self._report)
+        if echo.watch(rule):
+            self._echo = echo
+            self.__dict__["log"] = echo.log
 
     # ---- its place among runs ----------------------------------------------------------------------------------------------------------
 
