@@ -44,7 +44,7 @@ def test_a_bound_fires_once_and_is_over_at_its_clear(run: runstream.Run, caplog:
 
 def test_what_is_not_finite(run: runstream.Run, caplog: pytest.LogCaptureFixture) -> None:
     """NaN and infinities fire, by pattern and in nested names; another context is another series."""
-    run.alert_on("*loss", "non_finite")
+    run.alert_on("*lo?s", "non_finite")
     run.log({"head": {"loss": math.nan}}, step=1)
     run.log({"head": {"loss": math.inf}}, step=1, context=Context.VALIDATION)
     run.log({"head": {"loss": 1.0}}, step=2)
@@ -67,6 +67,14 @@ def test_rules_that_are_about_something_else(run: runstream.Run, caplog: pytest.
     assert run.alert_on(metric, condition, **others)
     run.log({"loss": 5.0}, step=1)
     assert told(caplog) == []
+
+
+def test_a_pattern_of_one_character_and_one_of_many_stars(run: runstream.Run, caplog: pytest.LogCaptureFixture) -> None:
+    """`?` alone makes a pattern, too, and stars without number do not hold the training up."""
+    run.alert_on("lo?s", ">", 1.0)
+    run.alert_on("*a" * 40 + "*b", ">", 1.0)
+    run.log({"loss": 2.0, "a" * 500: 2.0}, step=1)
+    assert told(caplog) == ["warning alert firing: lo?s > 1 (loss is 2 at step 1)"]
 
 
 def test_a_condition_that_holds_long_enough() -> None:

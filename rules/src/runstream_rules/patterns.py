@@ -1,14 +1,15 @@
-"""Metric names with `*` and `?`: how they match, and which columns of a list of names they match.
+"""Which columns of a list of names a metric name with `*` and `?` matches; how it matches is said in the schemas.
 
 Matching a hundred rules with a thousand names takes a while, and is the same for every rank that logs those names: what was found is remembered by the list itself.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from runstream_schemas.patterns import is_pattern, pattern
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,24 +18,6 @@ if TYPE_CHECKING:
     Names = tuple[str, ...]
 
 _LISTS_MAX = 4096
-
-
-def pattern(metric: str) -> re.Pattern[str]:
-    """A metric name with `*` for any text and `?` for any one character; every other character stands for itself, case included.
-
-    Matching takes time in proportion to the name, whatever the pattern: each piece between two stars is taken at its first place and never given back (an atomic group),
-    since a later place could not make the rest match where the first one does not.
-    """
-    first, *pieces = ["".join("." if one == "?" else re.escape(one) for one in piece) for piece in metric.split("*")]
-    if not pieces:
-        return re.compile(first, re.DOTALL)
-    *middle, last = pieces
-    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in middle if piece) + ".*" + last, re.DOTALL)
-
-
-def is_pattern(metric: str) -> bool:
-    """Whether a text means more than itself."""
-    return "*" in metric or "?" in metric
 
 
 class _List(NamedTuple):

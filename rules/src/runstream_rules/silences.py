@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runstream_rules.patterns import pattern
+from runstream_schemas.patterns import pattern
 
 if TYPE_CHECKING:
     import re

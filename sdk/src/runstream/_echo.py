@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import operator
-import re
 import time as clock
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runstream_producers.journal import values as val
 from runstream_producers.journal.compilers import untraced
 from runstream_producers.journal.devices import reader_of
+from runstream_schemas.patterns import pattern
 
 if TYPE_CHECKING:
     import enum
@@ -53,8 +53,7 @@ class Watch:
     def looks_at(self, name: str) -> bool:
         """Whether the rule is about a metric of this name."""
         if name not in self._matching:
-            pattern = "".join({"*": ".*", "?": "."}.get(one, re.escape(one)) for one in re.sub(r"\*+", "*", self.rule["metric"]))
-            self._matching[name] = name == self.rule["metric"] or ("*" in pattern and re.fullmatch(pattern, name, re.DOTALL) is not None)
+            self._matching[name] = pattern(self.rule["metric"]).fullmatch(name) is not None
         return self._matching[name]
 
     def take(self, series: tuple[str, str, str], value: float, now_s: float) -> str:
@@ -107,6 +106,7 @@ class Echo:
         try:
             self._hold(data, step, val.context_of(context), val.text_of(subject))
         except Exception as error:
+            # The mapping is the user's and may raise anything; the row is in the journal, and an echo is no reason to end a training.
             if val.from_signal(error):
                 raise
 
