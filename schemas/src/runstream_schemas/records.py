@@ -20,7 +20,7 @@ State = Literal["running", "finished", "failed", "killed", "preempted", "crashed
 ParamKind = Literal["null", "bool", "int", "float", "string", "list"]
 ValueKind = Literal["null", "bool", "int", "float", "string", "list", "bytes", "tensor"]
 # A metric's value that is no number, a summary value that the user set, or what somebody says of metrics.
-ValueRole = Literal["metric", "summary", "step_metric", "goal", "unit", "source"]
+ValueRole = Literal["metric", "summary", "step_metric", "goal", "unit", "source", "type"]
 RuleKind = Literal[
     "threshold",
     "aggregate",

@@ -61,6 +61,7 @@ FROM writer_states FINAL
 COMMENT 'each process start that logged: where it ran, how it is or ended, and what it says it logged';
 
 -- A writer does not count for the run's state once another process of its rank began after its last sign of life: a later attempt took its place.
+-- Nor does a forked helper that crashed or was killed: what its death means for the run, the process that forked it knows.
 -- What is said and what was written are put together by GROUP BY and not by a join, so that a question about one run reads that run alone.
 CREATE OR REPLACE VIEW runs
 (
@@ -75,6 +76,8 @@ CREATE OR REPLACE VIEW runs
     notes String COMMENT 'words of its people',
     tags Array(String) COMMENT 'tags that hold now',
     metadata Map(String, String) COMMENT 'newest value of each key, as JSON text',
+    parent_run_id Nullable(UUID) COMMENT 'the run that it is a part of; null if none',
+    run_group String COMMENT 'group of runs that it belongs to; empty if none',
     state LowCardinality(String) COMMENT 'running while any rank does, else failed, killed, crashed or preempted if any rank ended so, else finished; empty without ranks',
     started Nullable(DateTime64(3, 'UTC')) COMMENT 'start of its first process',
     ended Nullable(DateTime64(3, 'UTC')) COMMENT 'last sign of life of its last process; null while it runs',
@@ -108,7 +111,8 @@ WITH
     (
         SELECT
             *,
-            kind = 'rank' AND heartbeat >= max(if(kind = 'rank', started, toDateTime64(0, 3, 'UTC'))) OVER (PARTITION BY run_id, rank) AS counts
+            kind = 'rank' AND NOT (environment['forked'] = 'true' AND state IN ('crashed', 'killed')) AS speaks,
+            speaks AND heartbeat >= max(if(speaks, started, toDateTime64(0, 3, 'UTC'))) OVER (PARTITION BY run_id, rank) AS counts
         FROM writers
     ),
     wrote AS
@@ -154,7 +158,9 @@ SELECT
     ifNull(max(sides.task), '') AS task,
     ifNull(max(sides.notes), '') AS notes,
     argMax(sides.tags, side) AS tags,
-    argMax(sides.metadata, side) AS metadata,
+    mapFilter((key, value) -> NOT startsWith(key, 'runstream.'), argMax(sides.metadata, side) AS everything) AS metadata,
+    toUUIDOrNull(JSONExtractString(everything['runstream.parent'])) AS parent_run_id,
+    JSONExtractString(everything['runstream.group']) AS run_group,
     max(sides.state) AS state,
     coalesce(max(sides.started), max(said_first)) AS started,
     if(state IN ('', 'running'), NULL, max(sides.updated)) AS ended,
