@@ -26,6 +26,8 @@ STARTED_MS = 1_760_000_000_000
 NAN = float("nan")
 
 _BAD_VALUE = b"\x00\x00\x00\x00\x01not a frame"
+# One white pixel, as PNG.
+_PIXEL = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63f80f00010101001bb6ee560000000049454e44ae426082")
 
 EXAMPLES: tuple[records.Record, ...] = (
     records.Run(
@@ -129,6 +131,46 @@ EXAMPLES: tuple[records.Record, ...] = (
         dtype="<f4",
         shape=(1, 2),
         data=b"\x00\x00\x80?\x00\x00\x00?",
+    ),
+    records.Media(
+        run_id=RUN_ID,
+        writer=WRITER,
+        seq=45,
+        time_ms=STARTED_MS + 1025,
+        name="sample",
+        kind="image",
+        rank=1,
+        context="validation",
+        subject="checkpoint/22",
+        step=22,
+        series="val",
+        replaces=True,
+        mime_type="image/png",
+        data=_PIXEL,
+        checksum=hashlib.sha256(_PIXEL).hexdigest(),
+        size=len(_PIXEL),
+    ),
+    records.Artifact(
+        artifact_id="0192f0c4-6000-5b22-9000-1a2b3c4d5e70",
+        run_id=RUN_ID,
+        writer=WRITER,
+        seq=46,
+        time_ms=STARTED_MS + 1030,
+        kind="model_version",
+        relation="output",
+        name="net",
+        path="net.pt",
+        uri="s3://models/objects/5d/5d41402abc4b2a76b9719d911017c592ae41e4649b934ca495991b7852b855aa",
+        mime_type="application/octet-stream",
+        checksum="5d41402abc4b2a76b9719d911017c592ae41e4649b934ca495991b7852b855aa",
+        size=40_960,
+        parent=RUN_ID,
+        project="digits",
+        rank=1,
+        context="training",
+        subject="model/net/5d41402abc4b2a76b9719d911017c592ae41e4649b934ca495991b7852b855aa",
+        step=22,
+        metadata={"framework": '"torch"'},
     ),
     records.Rule(
         rule_id="loss-explodes",

@@ -23,6 +23,8 @@ KINDS: dict[str, type[records.Record]] = {
         records.Event,
         records.Param,
         records.Value,
+        records.Media,
+        records.Artifact,
         records.Rule,
         records.Silence,
         records.Schema,

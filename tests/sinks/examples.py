@@ -113,6 +113,46 @@ def value(run_id: str, **changes: object) -> rec.Value:
     return rec.Value(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
 
 
+def media(run_id: str, **changes: object) -> rec.Media:
+    """Points of a line."""
+    fields: dict[str, object] = {
+        "run_id": run_id,
+        "writer": 7,
+        "seq": 10,
+        "time_ms": STARTED_MS,
+        "name": "losses",
+        "kind": "line",
+        "series": "val",
+        "steps": (0, 5),
+        "points": (1.0, 0.5),
+        "data": b"",
+        "size": 32,
+    }
+    return rec.Media(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
+
+
+def artifact(run_id: str, **changes: object) -> rec.Artifact:
+    """A version of a model."""
+    fields: dict[str, object] = {
+        "artifact_id": run_id,
+        "run_id": run_id,
+        "writer": 7,
+        "seq": 11,
+        "time_ms": STARTED_MS,
+        "kind": "model_version",
+        "relation": "output",
+        "name": "net",
+        "path": "net.pt",
+        "uri": "file:///store/objects/ab/abcd",
+        "checksum": "abcd",
+        "size": 4,
+        "project": "digits",
+        "step": 12,
+        "metadata": {"framework": '"torch"'},
+    }
+    return rec.Artifact(**{**fields, **changes})  # pyright: ignore[reportArgumentType]  # the fields are given by name
+
+
 def rule(rule_id: str, **changes: object) -> rec.Rule:
     """A version of a rule."""
     fields: dict[str, object] = {

@@ -97,6 +97,12 @@ VIEWS = (
     "metric_values",
     "run_summary",
     "metric_definitions",
+    "media",
+    "media_points",
+    "artifacts",
+    "models",
+    "model_versions",
+    "datasets",
     "summaries",
     "summaries_best",
     "alerts",
@@ -134,6 +140,9 @@ def fill(server: Server, runs: Sequence[str]) -> None:
         insert(server, "values_log", examples.value(run_id, seq=7, name="best", role="summary", kind="float", value="0.5", dtype="", shape=(), data=None))
         insert(server, "values_log", examples.value(run_id, seq=8, name="ms", role="unit", kind="list", value='["lag"]', dtype="", shape=(), data=None))
         insert(server, "values_log", examples.value(run_id, seq=9, name="max", role="goal", kind="list", value='["loss"]', dtype="", shape=(), data=None))
+        insert(server, "media_log", examples.media(run_id), examples.media(run_id), examples.media(run_id, seq=11, steps=(), counted=True))
+        for seq, kind in enumerate(("model_version", "model", "dataset", "file")):
+            insert(server, "artifacts_log", *2 * [examples.artifact(run_id, kind=kind, seq=seq)])
         insert(server, "summary_series", examples.summary(run_id, writer=number))
         insert(server, "alerts_log", examples.alert(run_id), examples.alert(run_id, decided_ms=examples.STARTED_MS + 900_000))
         insert(server, "deliveries_log", examples.delivery(run_id), examples.delivery(run_id, done_ms=examples.STARTED_MS + 900_000))

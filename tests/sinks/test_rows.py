@@ -28,6 +28,8 @@ ONE_OF_EACH: list[tuple[Name, rec.Record]] = [
     ("events_log", examples.event(RUN)),
     ("params_log", examples.param(RUN, "lr", "float", "0.1")),
     ("values_log", examples.value(RUN)),
+    ("media_log", examples.media(RUN)),
+    ("artifacts_log", examples.artifact(RUN)),
     ("rules_log", examples.rule("rule-1")),
     ("alerts_log", examples.alert(RUN)),
     ("deliveries_log", examples.delivery(RUN)),
@@ -64,7 +66,7 @@ def test_fields_keep_their_values(name: Name, record: rec.Record) -> None:
     assert len(shared) > 5
     for field, value in shared.items():
         stored = columns[field][0]
-        if field in ("run_id", "event_id") and isinstance(stored, bytes):
+        if field in ("run_id", "event_id", "artifact_id") and isinstance(stored, bytes):
             stored = str(uuid.UUID(bytes=stored))
         elif isinstance(value, dict):
             stored = dict(stored)

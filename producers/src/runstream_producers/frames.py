@@ -152,6 +152,12 @@ class Cutter:
             data: str | None = payload.pop("data", None)
             blob = None if data is None else base64.b64decode(data)
             return Keyed("value", key, rec.Value(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, data=blob, **payload))
+        if row.kind == fmt.Kind.MEDIA:
+            image: str | None = payload.pop("data", None)
+            content = None if image is None else base64.b64decode(image)
+            return Keyed("media", key, rec.Media(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, data=content, **payload))
+        if row.kind == fmt.Kind.ARTIFACT:
+            return Keyed("artifact", key, rec.Artifact(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, project=one.project, **payload))
         if row.kind == fmt.Kind.ALERT:
             alert = rec.Alert(run_id=one.run_id, writer=one.writer, seq=row.seq, rank=one.rank, project=one.project, **payload)
             return Keyed("alert", alert.alert_id.encode(), alert)

@@ -19,6 +19,9 @@ WriterKind = Literal["rank", "hardware", "client"]
 State = Literal["running", "finished", "failed", "killed", "preempted", "crashed"]
 ParamKind = Literal["null", "bool", "int", "float", "string", "list"]
 ValueKind = Literal["null", "bool", "int", "float", "string", "list", "bytes", "tensor"]
+MediaKind = Literal["value", "line", "bar", "table", "heatmap", "labelmap", "evaluation", "image", "histogram", "text"]
+ArtifactKind = Literal["file", "folder", "tracked", "model", "model_version", "dataset"]
+ArtifactRelation = Literal["output", "input"]
 # A metric's value that is no number, a summary value that the user set, or what somebody says of metrics.
 ValueRole = Literal["metric", "summary", "step_metric", "goal", "unit", "source", "type"]
 RuleKind = Literal[
@@ -198,6 +201,59 @@ class Value:
     dtype: str = ""
     shape: Sequence[int] = ()
     data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One rich value. `value` is JSON text and `data` an image's bytes, or both are in the artifact store under `uri`; a line has `points`, whose steps are `steps` or counted on."""
+
+    run_id: str
+    writer: int
+    seq: int
+    time_ms: int
+    name: str
+    kind: MediaKind
+    rank: int = 0
+    context: str = ""
+    subject: str = ""
+    step: int | None = None
+    series: str = ""
+    replaces: bool = False
+    counted: bool = False
+    steps: Sequence[int] = ()
+    points: Sequence[float] = ()
+    value: str = ""
+    mime_type: str = ""
+    data: bytes | None = None
+    uri: str = ""
+    checksum: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file, folder, model or data set that a run made or used. `metadata` values are JSON text; a `size` of -1 is unknown."""
+
+    artifact_id: str
+    run_id: str
+    writer: int
+    seq: int
+    time_ms: int
+    kind: ArtifactKind
+    relation: ArtifactRelation
+    name: str
+    path: str = ""
+    uri: str = ""
+    mime_type: str = ""
+    checksum: str = ""
+    size: int = -1
+    parent: str = ""
+    project: str = ""
+    rank: int = 0
+    context: str = ""
+    subject: str = ""
+    step: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=_no_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,4 +456,4 @@ class DeadLetter:
     set_aside_ms: int = 0
 
 
-Record = Run | Writer | MetricFrame | Event | Param | Value | Rule | Silence | Schema | Alert | Delivery | Digest | SummaryFrame | DeadLetter
+Record = Run | Writer | MetricFrame | Event | Param | Value | Media | Artifact | Rule | Silence | Schema | Alert | Delivery | Digest | SummaryFrame | DeadLetter

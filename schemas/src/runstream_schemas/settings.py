@@ -26,7 +26,7 @@ PREFIX = "RUNSTREAM_"
 STACK = "stack"  # As Kafka's address: wherever the embedded stack of the home folder listens, which it may change with each start.
 _ENVIRONMENT = "environment"
 # May carry passwords and tokens: neither printed with the settings nor repeated in an error.
-_SECRET = frozenset({"archive_url", "kafka_options", "clickhouse_url", "analyst_password", "webhook", "webhook_secret", "notify"})
+_SECRET = frozenset({"archive_url", "artifact_url", "kafka_options", "clickhouse_url", "analyst_password", "webhook", "webhook_secret", "notify"})
 _ADDRESS = "an address that begins with http:// or https://"
 # What a setting with a pattern expects, in words: an expression would tell people little.
 _EXPECTED = {
@@ -169,6 +169,16 @@ class Settings(Model):
     )
     archive_interval: float = Field(default=300.0, description="seconds after which the archive's worker writes what it has of a partition", gt=0.0)
     archive_bytes: int = Field(default=64 << 20, description="bytes of records after which the archive's worker writes a file", ge=1)
+    artifact_url: str | None = Field(
+        default=None,
+        description="folder of the artifact store: a path, or any fsspec URL such as s3://bucket/folder; artifacts in the home folder unless set",
+        min_length=1,
+        repr=False,
+    )
+    media_inline_bytes: int = Field(
+        default=16 << 10, description="bytes past which a value of log_media goes into the artifact store, and its record refers to it", ge=0, le=4 << 20
+    )
+    media_bytes_max: int = Field(default=256 << 20, description="bytes past which a value of log_media is refused whole", ge=1)
     ready_file: _Path | None = Field(default=None, description="file in which a worker writes `ready` once it consumes")
 
     @property

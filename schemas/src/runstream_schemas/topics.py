@@ -10,7 +10,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 Name = Literal[
-    "run", "writer", "metric", "hardware", "event", "param", "value", "rule", "silence", "schema", "digest", "summary", "alert", "delivery", "dead-letter"
+    "run",
+    "writer",
+    "metric",
+    "hardware",
+    "event",
+    "param",
+    "value",
+    "media",
+    "artifact",
+    "rule",
+    "silence",
+    "schema",
+    "digest",
+    "summary",
+    "alert",
+    "delivery",
+    "dead-letter",
 ]
 DAY_MS = 86_400_000
 FOREVER_MS = -1
@@ -98,6 +114,8 @@ TOPICS: dict[Name, Topic] = {
             ("sinks",),
             "texts, bytes and tensors of metrics, summary values that users set, and what they say of metrics",
         ),
+        Topic("media", "Media", "run_id", 4, 7 * DAY_MS, False, _SHIPPER, ("sinks",), "rich values: lines, tables, images and others, large ones by reference"),
+        Topic("artifact", "Artifact", "run_id", 4, FOREVER_MS, False, _SHIPPER, ("sinks",), "files, folders, models and data sets that runs made or used"),
         Topic(
             "rule",
             "Rule",

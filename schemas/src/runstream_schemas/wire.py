@@ -38,6 +38,8 @@ _TYPES: dict[str, type[records.Record]] = {
         records.Event,
         records.Param,
         records.Value,
+        records.Media,
+        records.Artifact,
         records.Rule,
         records.Silence,
         records.Schema,

@@ -21,7 +21,7 @@ _WRITERS = """
 WITH
     (SELECT max(horizon) FROM retention WHERE name = 'metrics') AS metrics_horizon,
     (SELECT max(horizon) FROM retention WHERE name = 'hardware') AS hardware_horizon,
-    (SELECT max(horizon) FROM retention WHERE name IN ('metrics', 'hardware', 'events', 'params')) AS rows_horizon
+    (SELECT max(horizon) FROM retention WHERE name IN ('metrics', 'hardware', 'events', 'params', 'media', 'artifacts')) AS rows_horizon
 SELECT writer, kind, rank, node, attempt, state, exit_reason, next_seq, rows_logged, rows_shipped, points_logged, points_shipped, points_dropped,
     ifNull(toDateTime(started) < if(kind = 'hardware', hardware_horizon, metrics_horizon), 0) AS points_old, ifNull(toDateTime(started) < rows_horizon, 0) AS rows_old
 FROM writers WHERE run_id = {run:UUID} ORDER BY kind DESC, rank, started, writer
@@ -39,6 +39,10 @@ FROM
     SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM params_history WHERE run_id = {run:UUID} GROUP BY writer
     UNION ALL
     SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM values_log WHERE run_id = {run:UUID} GROUP BY writer
+    UNION ALL
+    SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM media_log WHERE run_id = {run:UUID} GROUP BY writer
+    UNION ALL
+    SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM artifacts_log WHERE run_id = {run:UUID} GROUP BY writer
     UNION ALL
     SELECT writer, 0 AS points, uniqExact(seq) AS rows FROM alerts_log WHERE run_id = {run:UUID} AND kind = 'code' GROUP BY writer
     UNION ALL

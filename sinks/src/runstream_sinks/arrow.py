@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Kind = Literal["uuid", "text", "word", "bytes", "bool", "u64", "u32", "i64", "f64", "ms", "s", "texts", "i64s", "text_map", "count_map"]
+Kind = Literal["uuid", "text", "word", "bytes", "bool", "u64", "u32", "i64", "f64", "ms", "s", "texts", "i64s", "f64s", "text_map", "count_map"]
 Column = Any  # a pyarrow.Array
 Table = Any  # a pyarrow.Table
 
@@ -38,6 +38,7 @@ _TYPES: dict[Kind, Any] = {
     "s": pa.uint32(),
     "texts": pa.list_(pa.string()),
     "i64s": pa.list_(pa.int64()),
+    "f64s": pa.list_(pa.float64()),
     "text_map": pa.map_(pa.string(), pa.string()),
     "count_map": pa.map_(pa.string(), pa.uint64()),
 }

@@ -31,6 +31,8 @@ _MOMENTS: dict[Name, str] = {
     "events_log": "time",
     "params_log": "time",
     "values_log": "time",
+    "media_log": "time",
+    "artifacts_log": "time",
     "alerts_log": "decided",
     "deliveries_log": "done",
     "dead_letters_log": "set_aside",

@@ -27,6 +27,8 @@ RETAINED = {
     "events": ("events_log", "received"),
     "params": ("params_log", "received"),
     "metric_values": ("values_log", "received"),
+    "media": ("media_log", "received"),
+    "artifacts": ("artifacts_log", "received"),
     "alerts": ("alerts_log", "received"),
     "deliveries": ("deliveries_log", "received"),
     "dead_letters": ("dead_letters_log", "received"),

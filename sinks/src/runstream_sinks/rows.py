@@ -142,6 +142,61 @@ def value_rows(record: records.Value) -> Iterable[Row]:
     )
 
 
+def media_rows(record: records.Media) -> Iterable[Row]:
+    """One rich value."""
+    if len(record.steps) != (0 if record.counted else len(record.points)):
+        raise MalformedRecord(f"a line of {len(record.points)} points must have as many steps, or none where they are counted on, got {len(record.steps)}")
+    yield (
+        some_uuid_bytes("run_id", record.run_id),
+        count("writer", record.writer),
+        count("seq", record.seq),
+        count32("rank", record.rank),
+        time_ms(record.time_ms),
+        record.name,
+        record.kind,
+        record.context,
+        record.subject,
+        None if record.step is None else whole("step", record.step),
+        record.series,
+        record.replaces,
+        record.counted,
+        [whole("steps", one) for one in record.steps],
+        list(record.points),
+        record.value,
+        record.mime_type,
+        record.data or b"",
+        record.uri,
+        record.checksum,
+        count("size", record.size),
+    )
+
+
+def artifact_rows(record: records.Artifact) -> Iterable[Row]:
+    """One artifact that a run made or used."""
+    yield (
+        some_uuid_bytes("artifact_id", record.artifact_id),
+        uuid_bytes("run_id", record.run_id),
+        count("writer", record.writer),
+        count("seq", record.seq),
+        count32("rank", record.rank),
+        time_ms(record.time_ms),
+        record.kind,
+        record.relation,
+        record.name,
+        record.path,
+        record.uri,
+        record.mime_type,
+        record.checksum,
+        whole("size", record.size),
+        record.parent,
+        record.project,
+        record.context,
+        record.subject,
+        None if record.step is None else whole("step", record.step),
+        _pairs(record.metadata),
+    )
+
+
 def _typed(kind: str, value: str) -> tuple[str | None, int | None, float | None, bool | None]:
     """The value for the columns str, i64, f64 and bool: those that its kind does not fill are null."""
     try:
@@ -354,6 +409,8 @@ _ROWS_OF: dict[Name, tuple[type[records.Record], Callable[[Any], Iterable[Row]]]
     "events_log": (records.Event, event_rows),
     "params_log": (records.Param, param_rows),
     "values_log": (records.Value, value_rows),
+    "media_log": (records.Media, media_rows),
+    "artifacts_log": (records.Artifact, artifact_rows),
     "rules_log": (records.Rule, rule_rows),
     "silences_log": (records.Silence, silence_rows),
     "alerts_log": (records.Alert, alert_rows),

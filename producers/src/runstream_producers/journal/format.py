@@ -56,6 +56,8 @@ class Kind(IntEnum):
     RULE = 7
     VALUE = 8
     ALERT = 9
+    MEDIA = 10
+    ARTIFACT = 11
 
 
 @dataclass(frozen=True, slots=True)

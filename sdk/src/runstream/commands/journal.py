@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "list, show, verify and export journals"
 
-_KINDS = ("metrics", "run", "event", "param", "value", "rule", "alert")
+_KINDS = ("metrics", "run", "event", "param", "value", "rule", "alert", "media", "artifact")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
