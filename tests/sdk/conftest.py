@@ -12,7 +12,7 @@ import pytest
 
 import runstream
 from runstream import _module
-from runstream._run import live_runs
+from runstream._live import live_runs
 from runstream_producers.journal import format as fmt
 from tests.producers.cluster import Place, settle, settled
 from tests.producers.journals import Logged, raw_rows, read_back

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import runstream
-from runstream._run import live_runs
+from runstream._live import live_runs
 from runstream_producers.journal import format as fmt
 from runstream_schemas import records as rec
 from runstream_schemas import wire

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runstream import _ends
-from runstream._run import held_signals, live_runs, signals_wait
+from runstream._live import held_signals, live_runs, signals_wait
 from runstream._told import ended_by_signal, warn
 
 if TYPE_CHECKING:

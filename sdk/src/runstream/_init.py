@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runstream import _checks, _existed, _hooks, _surroundings
 from runstream._launch import Launch, launch_of
+from runstream._live import live_runs, whole_beginning
 from runstream._module import current, hold
 from runstream._ray import ray_place
 from runstream._rows import Reporter
-from runstream._run import Run, live_runs, whole_beginning
+from runstream._run import Run
 from runstream_producers.errors import JournalError
 from runstream_producers.journal import values as val
 from runstream_producers.journal.compilers import keep_out

@@ -6,47 +6,33 @@ Every call writes into the journal of this process and returns; the node agent s
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-import time as clock
 from typing import TYPE_CHECKING, Any, Literal
 
-from runstream import _checks, _clock, _ends, _existed
+from runstream import _checks, _clock, _ends, _existed, _live
 from runstream._alerts import rule_of
-from runstream._delivery import Delivery
+from runstream._finish import TIMEOUT_S, Finishing
 from runstream._rows import NoRows
 from runstream._said import Said
-from runstream._told import in_signal, warn
-from runstream._types import Finished
 from runstream_producers.journal import format as fmt
-from runstream_producers.journal import values as val
 from runstream_producers.journal.compilers import untraced
 
 if TYPE_CHECKING:
     import datetime as dt
     import enum
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from runstream._alerts import Condition
     from runstream._echo import Echo
     from runstream._rows import Reporter, Rows
+    from runstream._types import Finished
     from runstream.read import StoredEvent
     from runstream_producers.journal.writer import JournalWriter
     from runstream_schemas.records import Operator, Severity
     from runstream_schemas.settings import Settings
 
-TIMEOUT_S = 30.0
-_TIMEOUT_MAX_S = 1e8  # Three years, which clocks can still add.
 
-# Held here until it is finished, so that a run whose variable went out of scope ends well all the same; kept when the module is reloaded.
-_live: set[Run] = globals().get("_live") or set()
-held_signals: list[int] = []  # Signals that came while a journal was being begun or ended.
-_beginning: list[None] = []  # One for each run that is being begun.
-
-
-class Run(Said):
+class Run(Said, Finishing):
     """One process's part in a run. Made by `runstream.init`; usable as a context manager, which finishes it.
 
     Attributes:
@@ -64,20 +50,15 @@ class Run(Said):
         self._journal = rows
         self._rows: Rows = rows or NoRows()
         self._report: Reporter = report
-        self._ending: _ends.Ending | None = None
-        self.closing = False  # Its journal is being ended: a signal that would end the process meanwhile is held until that is done.
-        self._finished: Finished | None = None
         self._existed: bool | Literal["unasked"] | None = "unasked"
         self._started = False
         self._echoes = settings.mode == "offline"
         self._echo: Echo | None = None
         self._begin_words()
-        self._delivery = Delivery(settings)
+        self._begin_end()
         # Bound once: a call through one more layer would cost a fifth of the whole.
         self.__dict__["log"] = self._rows.log
-        if rows is not None:
-            self._delivery.follow(rows)
-        _live.add(self)
+        _live.hold(self)
 
     # ---- logging -----------------------------------------------------------------------------------------------------------------------
 
@@ -245,115 +226,7 @@ class Run(Said):
 
         return read.events(self.id, name=name, url=_existed.address_of(self._settings), database=self._settings.clickhouse_database)
 
-    # ---- the account and the end -------------------------------------------------------------------------------------------------------
-
-    @property
-    def points_logged(self) -> int:
-        """Metric values that this process has logged."""
-        return self._rows.points
-
-    @property
-    def points_dropped(self) -> Mapping[str, int]:
-        """Metric values that were given up, by reason."""
-        return dict(self._rows.dropped)
-
-    @property
-    def rows_shipped(self) -> int:
-        """Rows and records of this process that Kafka has acknowledged."""
-        return self._delivery.ack().rows
-
-    @property
-    def points_shipped(self) -> int:
-        """Metric values of this process that Kafka has acknowledged."""
-        return self._delivery.ack().points
-
-    @property
-    def next_seq(self) -> int:
-        """The seq of what this process logs next."""
-        return self._rows.seq
-
-    @property
-    def alive(self) -> bool:
-        """Whether it has not been finished in this process."""
-        return self._finished is None
-
-    @_checks.guarded(None)
-    def fail(self, reason: str) -> None:
-        """Says that the run went wrong: `finish` will record it as failed, with the reason."""
-        self.note(_ends.Ending("failed", _checks.text_of("fail", "reason", reason, self._report)))
-
-    @_checks.guarded(None)
-    def mark_preempted(self, reason: str = "") -> None:
-        """Says that the run ends because its machine is taken away, whatever else is known of its end: `finish` will record it as preempted."""
-        self._ending = _ends.Ending(
-            "preempted", _checks.text_of("mark_preempted", "reason", reason, self._report) or (self._ending.reason if self._ending else "")
-        )
-
-    def note(self, ending: _ends.Ending) -> None:
-        """Notes how the run ends; what was noted first holds, since what follows comes of it. Safe in signal handlers."""
-        if self._ending is None:
-            self._ending = ending
-
-    def ends_at_exit(self) -> None:
-        """Says to calls that come later, from `__del__` or another's `atexit`, what has ended the run."""
-        if self._journal is not None:
-            self._journal.tail.closed_by = "the interpreter's exit had ended the run (call finish yourself where something is logged so late)"
-
-    def close_journal(self, deadline: float) -> None:
-        """Ends the journal with what has been noted, once rows that wait for a device are read, at `deadline` at the latest; from here on nothing is recorded."""
-        self._rows.wait_for_devices(deadline)
-        ending = self._ending or _ends.FINISHED
-        self.closing = True
-        try:
-            self._rows.close(ending.state, ending.reason)
-        finally:
-            self.closing = False
-            _send_held()
-
-    @untraced
-    def finish(self, timeout: float = TIMEOUT_S) -> Finished:
-        """Ends this process's part and waits, at most `timeout` seconds, until everything is acknowledged. Never raises; what is left is shipped by the agent, or
-        by the next one on this node. Calling it again returns the same answer. A timeout that is no number is told, and 30 s are waited; one below 0 is told, and 0.
-        """
-        if self._finished is not None:
-            return self._finished
-        seconds = val.number_of(timeout)
-        if seconds is not None and seconds < 0:
-            self._report("timeout", f"timeout of finish must be a number of seconds from 0, got {val.shown(timeout)}: nothing is waited for")
-        if seconds is None or math.isnan(seconds) or isinstance(timeout, bool):
-            self._report("timeout", f"timeout of finish must be a number of seconds, got {val.shown(timeout)}: {TIMEOUT_S:g} s are waited")
-            seconds = TIMEOUT_S
-        return self.finish_within(min(max(0.0, seconds), _TIMEOUT_MAX_S))
-
-    def finish_within(self, timeout: float, *, quiet: bool = False) -> Finished:
-        """As `finish`; `quiet` says nothing of what is left."""
-        if self._finished is not None:
-            return self._finished
-        deadline = clock.monotonic() + timeout
-        self.close_journal(deadline)
-        rows = self._rows.rows
-        try:
-            self._delivery.wait(deadline)
-        finally:  # Also when Ctrl-C ends the waiting: then it is not begun again at exit.
-            self._delivery.stop(deadline, join=not in_signal())
-            self._finished = self._answer(rows)
-            _live.discard(self)
-        if self._delivery.ships and not self._delivery.ack().done and not quiet:
-            left = self._finished.rows_left
-            what = f"{left} rows were" if left else "the end of the run was"
-            why = f". {self._finished.trouble}" if self._finished.trouble else ""
-            warn(f"{what} not shipped within {timeout:g} s; what is left is kept in {self._finished.folder} and shipped by the agent once Kafka answers{why}")
-        return self._finished
-
-    def _answer(self, rows: int) -> Finished:
-        """What `finish` says of so many rows. A forked child that has logged nothing has nothing to ship, and what its parent logged is its parent's."""
-        ack, folder = self._delivery.ack(), self._delivery.folder
-        if self._journal is None and self._settings.mode != "disabled":
-            return Finished(shipped=False, rows_left=0, folder=None, trouble="nothing was recorded, since no journal could be written")
-        if folder is not None and not ack.done:
-            return Finished(shipped=False, rows_left=max(0, rows - ack.rows - ack.rows_aside), folder=folder, trouble=self._delivery.trouble)
-        aside = f"{ack.rows_aside} rows were refused by Kafka for good and set aside beside the journals" if ack.rows_aside else ""
-        return Finished(shipped=not aside, rows_left=0, folder=folder, trouble=aside)
+    # ---- as a value of Python's --------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Run:
         return self
@@ -376,58 +249,3 @@ class Run(Said):
     def __deepcopy__(self, memo: object) -> Run:
         """A model that holds its run may be copied; the run is one in a process all the same."""
         return self
-
-    def _after_fork(self) -> None:
-        """In a forked child: acknowledgements, agent and end are the parent's until the child logs and so begins a journal of its own."""
-        self._delivery.forget()
-        self._finished = self._ending = None
-        self._rows.after_fork()
-
-    def begun_in_child(self) -> None:
-        """A forked child has begun a journal of its own."""
-        if self._journal is not None:
-            self._delivery.follow(self._journal)
-
-
-def live_runs() -> list[Run]:
-    """Runs of this process that have not been finished."""
-    return [run for run in list(_live) if run._finished is None]  # A copy, since another thread may begin one meanwhile.
-
-
-def signals_wait() -> bool:
-    """Whether a journal is just being begun or ended: a signal that would end the process is then held until that is done, or a run would end without a word."""
-    return bool(_beginning) or any(run.closing for run in live_runs())
-
-
-def _send_held() -> None:
-    while held_signals and not signals_wait():
-        with contextlib.suppress(IndexError):  # Another thread has sent it.
-            os.kill(os.getpid(), held_signals.pop())
-
-
-@contextlib.contextmanager
-def whole_beginning() -> Generator[None]:
-    """Holds signals that would end the process until a run has begun as a whole; one that Ctrl-C or a handler of the user's breaks off on its way is ended with that."""
-    before = live_runs()
-    _beginning.append(None)
-    try:
-        yield
-    except Exception:
-        raise
-    except BaseException as error:
-        for run in live_runs():
-            if run not in before:
-                run.note(_ends.of_exception(error))
-                run.finish_within(0.0, quiet=True)
-        raise
-    finally:
-        _beginning.pop()
-        _send_held()
-
-
-def _after_fork_in_child() -> None:
-    for run in list(_live):
-        run._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from runstream import _clock, _emit, _module
-from runstream._run import live_runs
+from runstream._live import live_runs
 from runstream_producers.journal import slow, tail, writer
 from runstream_producers.journal.export import Logged, rows_of
 from runstream_producers.journal.survey import journals_in, open_journal
