@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runstream.cli import main
+from runstream_schemas import publishing
 from runstream_sinks import archive_store
 
 if TYPE_CHECKING:
@@ -33,18 +34,18 @@ def write(self: archive_store.Store, file: File) -> None:
         die()
 
 
-def write_through(fresh: str, target: str, data: bytes) -> None:
+def write_bytes(fresh: str, data: bytes, *, durable: bool) -> None:
     """Takes the place of the bytes: half of them reach the disk."""
     if files == 2 and os.environ["DIES_AT"] == "within":
         with Path(fresh).open("wb") as half:
             half.write(data[: len(data) // 2])
             half.flush()
             die()
-    true_write_through(fresh, target, data)
+    true_write_bytes(fresh, data, durable=durable)
 
 
 if __name__ == "__main__":
-    true_write, true_write_through = archive_store.Store.write, archive_store._write_through
+    true_write, true_write_bytes = archive_store.Store.write, publishing.write
     archive_store.Store.write = write
-    archive_store._write_through = write_through
+    publishing.write = write_bytes
     sys.exit(main(["archive"]))

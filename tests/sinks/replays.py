@@ -93,7 +93,7 @@ def send_everything(pipe: Pipe, run_id: str) -> list[Sent]:
         ("value", run, examples.value(run_id, seq=7, role="summary", kind="int", value="3", dtype="", shape=(), data=None)),
         ("media", run, examples.media(run_id)),
         ("media", run, examples.media(run_id, seq=12, replaces=True, counted=True, steps=())),
-        ("artifact", run, examples.artifact(run_id)),
+        *(("artifact", run, examples.artifact(run_id, kind=kind, seq=seq)) for seq, kind in enumerate(("model_version", "model", "dataset"), start=13)),
         ("rule", run, examples.rule(run_id, run_id=run_id)),
         ("silence", run, examples.silence(run_id, run_id=run_id)),
         ("summary", run, examples.summary(run_id)),

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import os
-import secrets
-from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 from fsspec.core import url_to_fs
 
+from runstream_schemas.publishing import put_through
 from runstream_schemas.settings import SettingsError
 from runstream_sinks import parquet
 from runstream_sinks.archive_files import File, Name, parse_name
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from runstream_sinks.archive_files import Raw
 
 MARK = "runstream-archive.json"
-# Stores in which an object appears when all of it has been sent; elsewhere a file is written under another name and renamed.
-_WHOLE = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "adl", "az", "oss", "oci"})
 
 
 class ArchiveError(SinksError):
@@ -114,40 +109,7 @@ class Store:
         return bool(self._fs.exists(f"{self._root}/{path}"))
 
     def _put(self, path: str, data: bytes) -> None:
-        target = f"{self._root}/{path}"
-        if self._protocols & _WHOLE:
-            self._fs.pipe_file(target, data)
-            return
-        self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        # No pattern for Parquet files finds it.
-        fresh = f"{target}.{secrets.token_hex(4)}.tmp"
-        try:
-            if "file" in self._protocols:
-                _write_through(fresh, target, data)
-            else:
-                self._fs.pipe_file(fresh, data)
-                self._fs.mv(fresh, target)
-        except BaseException:
-            with suppress(Exception):
-                self._fs.rm(fresh)
-            raise
-
-
-def _write_through(fresh: str, target: str, data: bytes) -> None:
-    """Writes a local file, and makes sure that it survives a loss of power before anybody counts on it."""
-    with open(fresh, "wb") as file:  # noqa: PTH123 - a path of fsspec's
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, target)  # noqa: PTH105 - a path of fsspec's
-    for left in glob.glob(f"{glob.escape(target)}.*.tmp"):  # noqa: PTH207 - of somebody who was killed while writing the same file
-        with suppress(FileNotFoundError):
-            os.remove(left)  # noqa: PTH107 - a path of fsspec's
-    folder = os.open(target.rpartition("/")[0], os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        put_through(self._fs, self._protocols, f"{self._root}/{path}", data)
 
 
 def _said(error: BaseException) -> str:
