@@ -62,7 +62,7 @@ class Job:
             "RUNSTREAM_RUN_ID": self.run_id,
             "RUNSTREAM_JOURNAL_DIR": str(self.journals),
             "RUNSTREAM_AGENT_IDLE_TIMEOUT": "3",
-            "RUNSTREAM_HARDWARE_INTERVAL": "0.5",
+            "RUNSTREAM_HARDWARE_INTERVAL": "1",
             "RUNSTREAM_HEARTBEAT_INTERVAL": "1",
             "PYTHONPATH": str(ROOT),
             "WORLD_SIZE": "2",

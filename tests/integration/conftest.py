@@ -32,7 +32,7 @@ def environment(stack: Stack, tmp_path_factory: pytest.TempPathFactory, monkeypa
         "RUNSTREAM_CLICKHOUSE_URL": stack.clickhouse_url,
         "RUNSTREAM_JOURNAL_DIR": str(tmp_path_factory.mktemp("journals")),
         "RUNSTREAM_AGENT_IDLE_TIMEOUT": "2",
-        "RUNSTREAM_HARDWARE_INTERVAL": "0.5",
+        "RUNSTREAM_HARDWARE_INTERVAL": "1",
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

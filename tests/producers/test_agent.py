@@ -165,7 +165,7 @@ def test_sigterm_ends_the_agent_within_seconds(place: Place) -> None:
     """At SIGTERM it leaves what is not shipped to the next one, and readings of hardware are ended."""
     writer = make_writer(place.folder)
     writer.log({"a": 1.0})
-    agent = start_agent(place, hardware_interval="0.1")
+    agent = start_agent(place, hardware_interval="1")
     wait_for(lambda: any(state.kind == "hardware" for state in place.last_states().values()), 15, place.log)
     began = time.monotonic()
     agent.send_signal(signal.SIGTERM)
@@ -188,7 +188,7 @@ def test_hardware_is_logged_for_each_run_by_itself(place: Place) -> None:
 
             one = replace(identity(run_id=run_id), pid=process.pid)
             writers.append(JournalWriter(place.folder, lambda one=one: one, segment_bytes=1 << 16, bytes_max=1 << 30, report=Reports()))
-        agent = start_agent(place, hardware_interval="0.1")
+        agent = start_agent(place, hardware_interval="1")
         wait_for(lambda: sum(len(group.seqs) for frame in place.read("hardware", MetricFrame) for group in frame.groups) > 8, 20, place.log)
         for writer in writers:
             writer.close("finished", "")

@@ -163,7 +163,7 @@ def test_a_real_fatal_error_is_no_crash(place: Place) -> None:
     name = f"{place.prefix}.metric"
     admin.create_topics([NewTopic(name, num_partitions=2, replication_factor=1, config={"max.message.bytes": "2000"})])[name].result(timeout=20)
     writer = make_writer(place.folder)
-    agent = start_agent(place, kafka_options="enable.gapless.guarantee=true", hardware_interval="0.2")
+    agent = start_agent(place, kafka_options="enable.gapless.guarantee=true", hardware_interval="1")
     draw = random.Random(1)
     for number in range(6):
         # With that option a refused record is fatal, and a frame of so many random values is refused by the topic.

@@ -67,7 +67,7 @@ def serve(folder: Path, settings: Settings, begun: Callable[[Agent], None], clos
     from runstream_producers.readings import Readings
     from runstream_schemas.settings import refreshed
 
-    readings = Readings(folder, Sampler(), settings.hardware_interval) if settings.hardware_interval > 0 else None
+    readings = Readings(folder, Sampler(("/", str(folder))), settings.hardware_interval)
     try:
         sender, pause_s = None, FATAL_PAUSE_S
         while True:
@@ -101,8 +101,7 @@ def serve(folder: Path, settings: Settings, begun: Callable[[Agent], None], clos
         states.tell_trouble(folder, str(error))
         return 2
     finally:
-        if readings is not None:
-            readings.close()
+        readings.close()
         if lock is not None and lock >= 0:
             os.close(lock)
 

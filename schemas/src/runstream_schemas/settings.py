@@ -53,7 +53,15 @@ def _absolute(path: Path) -> Path:
         raise ValueError("this user has no home folder, so a path must not begin with ~") from None
 
 
+def _off_or_a_minute(seconds: float) -> float:
+    """What costs a training node next to nothing: more often than once a second it would, and less often than once a minute it tells little."""
+    if seconds == 0 or 1 <= seconds <= 60:
+        return seconds
+    raise ValueError("expected 1 to 60, or 0")
+
+
 _Path = Annotated[Path, AfterValidator(_absolute)]
+_Interval = Annotated[float, AfterValidator(_off_or_a_minute)]
 
 
 class Settings(Model):
@@ -105,7 +113,7 @@ class Settings(Model):
         ge=1.0,
         le=300.0,
     )
-    hardware_interval: float = Field(default=5.0, description="seconds between hardware readings; 0 turns them off", ge=0.0, le=3600.0)
+    hardware_interval: _Interval = Field(default=5.0, description="seconds between hardware readings, 1 to 60; 0 turns them off")
     heartbeat_interval: float = Field(default=5.0, description="seconds between a writer's heartbeats", ge=0.1, le=3600.0)
     agent_idle_timeout: float = Field(default=30.0, description="seconds without a writer after which the agent ends itself", ge=0.1)
     sync_timeout: float = Field(
@@ -126,6 +134,10 @@ class Settings(Model):
         default="all",
         description="what a run captures at its start: all, none, or some of python,platform,command,directory,git,packages,variables; or all but some: all,-git",
         pattern=r"^(all|none|-?(python|platform|command|directory|git|packages|variables))(,-?(python|platform|command|directory|git|packages|variables))*$",
+    )
+    console: bool = Field(default=False, description="whether what a process writes to stdout and stderr is recorded as events")
+    console_lines: float = Field(
+        default=100.0, description="lines of console a second, in the long run, past which lines are left out and counted", ge=1.0, le=10_000.0
     )
     console_url: str | None = Field(default=None, description="address of the console, where `run.url` points to", pattern=r"^https?://")
     webhook: str | None = Field(default=None, description="URL that the notifier posts alerts to", pattern=r"^https?://", repr=False)

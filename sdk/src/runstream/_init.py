@@ -22,6 +22,7 @@ from runstream_producers.journal.compilers import keep_out
 from runstream_producers.journal.format import Identity
 from runstream_producers.journal.writer import JournalWriter
 from runstream_producers.paths import agent_folder, offline_folder
+from runstream_producers.readings import INTERVAL
 from runstream_schemas import ids
 from runstream_schemas.settings import Settings, load
 
@@ -53,6 +54,8 @@ def init(
     mode: Literal["online", "inline", "offline", "disabled"] | None = None,
     strict: bool | None = None,
     capture: str | None = None,
+    console: bool | None = None,
+    hardware_interval_s: float | None = None,
     kafka: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -78,6 +81,8 @@ def init(
         mode: `online` ships by an agent beside the ranks, `inline` by a thread of this process, `offline` keeps the journal on disk, `disabled` records nothing.
         strict: raise on bad input instead of warning once; for tests.
         capture: what is captured of the process at its start: `all`, `none`, or parts of it such as `git,packages` or `all,-variables` (docs/sdk.md lists them).
+        console: record what the process and its children write to stdout and stderr as events; off unless set (docs/console.md).
+        hardware_interval_s: seconds between hardware readings of this run's nodes, 1 to 60, 0 for none; 5 unless set (docs/hardware.md).
         kafka: Kafka bootstrap servers; else `RUNSTREAM_KAFKA`, the settings file, or the embedded stack of the home folder, which may be started later.
         settings: any other setting by its name, such as `{"batch_size": 65536}`; `runstream settings` lists them. What concerns shipping holds for the agent that this run starts;
             one that serves the node already keeps its own.
@@ -92,7 +97,7 @@ def init(
         >>> with runstream.init(project="digits", name="baseline") as run:
         ...     run.log({"loss": 0.5}, step=1)
     """
-    options = (("mode", mode), ("strict", strict), ("capture", capture), ("kafka", kafka))
+    options = (("mode", mode), ("strict", strict), ("capture", capture), ("console", console), ("hardware_interval", hardware_interval_s), ("kafka", kafka))
     given = {**(settings or {}), **{key: value for key, value in options if value is not None}}
     chosen = load(given)
     report = Reporter(strict=chosen.strict)
@@ -244,6 +249,8 @@ def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report
         _hooks.begun_in_child(settings.preemption_signals)
 
     surroundings = {} if settings.mode == "disabled" else _surroundings.captured(_parts(settings.capture), first_of_node=launch.local_rank == 0)
+    if kind == "rank":
+        surroundings[INTERVAL] = f"{settings.hardware_interval:g}"  # So that each run is read as often as it wants, whoever started the agent.
     began = os.getpid()
 
     def identity() -> Identity:

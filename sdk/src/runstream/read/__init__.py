@@ -11,6 +11,7 @@ A run is given by its id, as `project/name` (the newest one of it), or as what `
 """
 
 from runstream.read._ask import ReadError
+from runstream.read._hardware import HardwareSeries, hardware
 from runstream.read._metrics import Series, metrics, metrics_table
 from runstream.read._records import (
     Definition,
@@ -33,6 +34,7 @@ from runstream.read._runs import StoredRun, run, runs
 
 __all__ = [
     "Definition",
+    "HardwareSeries",
     "ParamVersion",
     "ReadError",
     "Series",
@@ -44,6 +46,7 @@ __all__ = [
     "alerts",
     "definitions",
     "events",
+    "hardware",
     "metrics",
     "metrics_table",
     "param_conflicts",
