@@ -60,6 +60,11 @@ def write_metrics(run: runstream.Run) -> None:
     run.log({"loss": 3.5}, context=Phase.WARM_UP)
     run.log({"score": np.float32(0.5)}, step=1, subject="model/net/1")
     run.log({"loss": 0.125, "verdict": "good ü", "raw": b"\x00\xff", "attention": ATTENTION}, step=5, context="sampling", subject="checkpoint/5")
+    run.log({"count": np.int32(3), "flag": np.bool_(True), "few": np.array([4])}, step=0, context="types")
+    for step, value in enumerate((1, 2.5)):
+        run.log({"grew": value, "big": (1 << 53) + 1}, step=step, context="types")
+    run.log({"mixed": 1}, context="types")
+    run.log({"mixed": 2.0, "beside": 1.0}, context="types")
     run.define_metric("loss", step_metric="epoch", goal="max")
     run.define_metric("loss", goal="min", unit="nat")
     summary: dict[str, Any] = {
@@ -180,7 +185,7 @@ def test_a_run_knows_whether_it_was_there_before(written: Written, environment: 
 
 
 def test_numbers_read_as_arrays(written: Written) -> None:
-    """Series of each phase and subject come as arrays by step, with the times that were given; integers and truth values are doubles."""
+    """Series of each phase and subject come as arrays by step, with the times that were given, as floats, integers or truth values."""
     series = {(one.name, one.context, one.subject): one for one in read.metrics(written.run_id)}
     loss = series["loss", "training", ""]
     assert (loss.rank, loss.steps.tolist(), loss.values.tolist(), loss.times.tolist()) == (
@@ -190,7 +195,8 @@ def test_numbers_read_as_arrays(written: Written) -> None:
         [1_790_000_000.5, 1_790_000_001.5, 1_790_000_002.5],
     )
     assert (loss.steps.dtype, loss.values.dtype, loss.times.dtype) == (np.int64, np.float64, np.float64)
-    assert series["diverged", "training", ""].values.tolist() == [0.0, 0.0, 1.0]
+    assert _typed(series["diverged", "training", ""]) == (np.bool_, [False, False, True])
+    assert _typed(series["epoch", "training", ""]) == (np.int64, [0, 1, 2])
     assert np.isnan(series["loss", "validation", ""].values).tolist() == [True]
     assert series["loss", "testing", ""].values.tolist() == [2.5]
     assert series["loss", "warm_up", ""].steps.tolist() == [0]
@@ -199,10 +205,42 @@ def test_numbers_read_as_arrays(written: Written) -> None:
     only = read.metrics(written.run_id, ["los*"], context=Context.TESTING, rank=0)
     assert [(one.name, one.context) for one in only] == [("loss", "testing")]
     table = read.metrics_table(written.run_id, "epoch")
-    assert table.to_pydict()["value"] == [0.0, 1.0, 2.0]
+    assert (str(table.schema.field("value").type), table.to_pydict()["value"]) == ("int64", [0, 1, 2])
     assert table.column_names == ["name", "context", "subject", "rank", "step", "time", "value"]
     rows = written.rows("SELECT step, value FROM metrics WHERE run_id = {run:UUID} AND name = 'loss' AND context = 'training' ORDER BY step")
     assert [(row["step"], row["value"]) for row in rows] == [(0, 1.0), (1, 0.5), (2, 1.0 / 3)]
+
+
+def _typed(series: read.Series) -> tuple[Any, list[Any]]:
+    return series.values.dtype.type, series.values.tolist()
+
+
+def test_numbers_keep_their_types_where_all_of_a_series_have_one(written: Written) -> None:
+    """Numpy's integers and truth values are such; a series that grew to floats, or was logged with two types, or holds integers that doubles cannot tell apart, is of floats."""
+    found = {one.name: _typed(one) for one in read.metrics(written.run_id, context="types")}
+    assert found == {
+        "count": (np.int64, [3]),
+        "flag": (np.bool_, [True]),
+        "few": (np.int64, [4]),
+        "grew": (np.float64, [1.0, 2.5]),
+        "big": (np.float64, [2.0**53, 2.0**53]),
+        "mixed": (np.float64, [1.0, 2.0]),
+        "beside": (np.float64, [1.0]),
+    }
+    types = {name: str(read.metrics_table(written.run_id, name, context="types").schema.field("value").type) for name in ("flag", "mixed", "*")}
+    assert types == {"flag": "bool", "mixed": "double", "*": "double"}
+    rows = written.rows("SELECT name, type FROM metric_definitions WHERE run_id = {run:UUID} AND type != '' ORDER BY name")
+    assert {row["name"]: row["type"] for row in rows} == {
+        "big": "int",
+        "count": "int",
+        "diverged": "bool",
+        "epoch": "int",
+        "few": "int",
+        "flag": "bool",
+        "grew": "int",
+        "mixed": "float",
+    }
+    assert read.definitions(written.run_id)["flag"].type == "bool"
 
 
 def test_texts_bytes_and_tensors_read_as_they_were(written: Written) -> None:

@@ -40,23 +40,24 @@ calls = st.fixed_dictionaries(
 @example([{"data": {"a": 1.0}, "step": -(1 << 63), "time": None, "context": None, "subject": ""}] * 3)
 @example([{"data": {"a": float("nan"), "b": float("-inf"), "": -0.0}, "step": (1 << 63) - 1, "time": 0.0, "context": "x", "subject": "y"}] * 2)
 def test_every_call_is_read_back(made: list[dict[str, Any]]) -> None:
-    """Names, values to the bit, steps, times, contexts and subjects come back in order, with seqs from 0 and the counted steps of each context."""
+    """Names, values to the bit, steps, times, contexts and subjects come back in order, with growing seqs and the counted steps of each context."""
     counters: dict[tuple[str, str], int] = {}
     expected: list[Logged] = []
     with tempfile.TemporaryDirectory() as folder:
         writer = make_writer(Path(folder))
-        for seq, call in enumerate(made):
+        for call in made:
             writer.log(call["data"], call["step"], time=call["time"], context=call["context"], subject=call["subject"])
             place = (call["context"] or "", call["subject"])
             step = call["step"]
             if step is None:
                 step = counters.get(place, 0)
                 counters[place] = step + 1
-            expected.append(Logged(seq, step, call["time"] or 0.0, *place, {name: bits(float(value)) for name, value in call["data"].items()}))
+            expected.append(Logged(writer.seq - 1, step, call["time"] or 0.0, *place, {name: bits(float(value)) for name, value in call["data"].items()}))
         found = read_writer(writer)
         points = writer.points
         writer.close("finished", "")
     assert points == sum(len(call["data"]) for call in made)
+    assert [one.seq for one in expected] == sorted({one.seq for one in expected})
     for row, wanted, call in zip(found, expected, made, strict=True):
         assert row.time_s == wanted.time_s if call["time"] is not None else row.time_s > 1.7e9
         assert row == Logged(wanted.seq, wanted.step, row.time_s, wanted.context, wanted.subject, wanted.values)
@@ -66,7 +67,7 @@ def test_rows_go_on_over_many_segments(tmp_path: Path) -> None:
     """Key sets are defined anew in each segment, and rows of several of them stay in order over dozens of segments."""
     writer = make_writer(tmp_path)
     for number in range(20_000):
-        writer.log({f"name-{number % 7}/{one}": number + one for one in range(1 + number % 3)}, step=number, context="b" if number % 2 else None)
+        writer.log({f"name-{number % 7}/{one}": float(number + one) for one in range(1 + number % 3)}, step=number, context="b" if number % 2 else None)
     assert len(segments(writer.folder.path)) > 20
     found = read_writer(writer)
     assert [row.seq for row in found] == list(range(20_000))
@@ -90,10 +91,10 @@ def test_a_row_that_no_message_can_carry_is_refused(tmp_path: Path) -> None:
     """Such a row keeps its seq, is counted as dropped, and is told once with its size; the rows around it are kept."""
     reports = Reports()
     writer = make_writer(tmp_path, report=reports)
-    writer.log({"before": 1})
+    writer.log({"before": 1.0})
     writer.log({f"{one:06d}" + "x" * 200: 1.0 for one in range(MESSAGE_BYTES_MAX // 200)})
     writer.record(fmt.Kind.EVENT, {"name": "x" * MESSAGE_BYTES_MAX})
-    writer.log({"after": 1})
+    writer.log({"after": 1.0})
     assert [row.seq for row in read_writer(writer)] == [0, 3]
     assert writer.dropped == {"too_large": MESSAGE_BYTES_MAX // 200}
     assert len(reports.keys) == 2
@@ -123,7 +124,7 @@ def test_a_reader_follows_a_writer(tmp_path: Path) -> None:
     reader = Reader(writer.folder.path, writer.identity.writer, START)
     seqs: list[int] = []
     for number in range(6000):
-        writer.log({"a": number})
+        writer.log({"a": float(number)})
         if number % 7 == 0:
             seqs += [row.seq for row in reader.rows(1 << 20) if row.kind == fmt.Kind.METRICS]
             assert seqs[-1] == number
@@ -146,9 +147,9 @@ def test_a_read_is_bounded_by_bytes_names_included(tmp_path: Path) -> None:
 def test_records_of_other_kinds_keep_their_place(tmp_path: Path) -> None:
     """Events, params and rules have seqs of their own between the rows, and their payload comes back."""
     writer = make_writer(tmp_path)
-    writer.log({"a": 1})
+    writer.log({"a": 1.0})
     writer.record(fmt.Kind.EVENT, {"name": "späte Änderung", "metadata": {"x": "1"}})
-    writer.log({"a": 2})
+    writer.log({"a": 2.0})
     writer.record(fmt.Kind.PARAM, {"key": "lr", "value": float("nan")})
     rows = [row for row in raw_rows(writer.folder.path, writer.identity.writer) if row.kind != fmt.Kind.KEY_SET]
     assert [(row.kind, row.seq) for row in rows] == [(fmt.Kind.METRICS, 0), (fmt.Kind.EVENT, 1), (fmt.Kind.METRICS, 2), (fmt.Kind.PARAM, 3)]
@@ -171,7 +172,7 @@ def test_what_json_cannot_hold_is_told(tmp_path: Path) -> None:
     reports = Reports()
     writer = make_writer(tmp_path, report=reports)
     writer.record(fmt.Kind.EVENT, {"name": object()})
-    writer.log({"a": 1})
+    writer.log({"a": 1.0})
     assert reports.keys == {"record:event"}
     assert [row.seq for row in read_writer(writer)] == [0]
 
@@ -180,7 +181,7 @@ def test_a_closed_journal_says_how_it_ended(tmp_path: Path) -> None:
     """`end.json` has the state, the counts and the drops, the lock is free, and what is logged later is told once and kept out."""
     reports = Reports()
     writer = make_writer(tmp_path, report=reports)
-    writer.log({"a": 1, "b": None})
+    writer.log({"a": 1.0, "b": None})
     writer.close("failed", "ValueError: no")
     writer.log({"a": 2})
     writer.record(fmt.Kind.EVENT, {})

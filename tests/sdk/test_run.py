@@ -320,7 +320,7 @@ def test_the_account_of_a_run(offline: Offline, caplog: pytest.LogCaptureFixture
     """Points logged and dropped are counted as the calls return; offline nothing is shipped, and finish says what is kept and where."""
     run = runstream.init("p")
     run.log({"a": 1.0, "b": [2.0]})
-    run.log({"a": 1.0, "b": None, "c": 2})
+    run.log({"a": 1.0, "b": None, "c": 2.0})
     assert (run.points_logged, dict(run.points_dropped), run.rows_shipped, run.points_shipped) == (3, {"bad_value": 2}, 0, 0)
     done = run.finish(5)
     assert (done.shipped, done.rows_left, done.folder) == (False, 3, offline.journal(run)[0])

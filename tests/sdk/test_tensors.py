@@ -134,7 +134,7 @@ def test_a_full_queue_drops_and_counts(offline: Offline, caplog: pytest.LogCaptu
     run = runstream.init("p")
     gate = threading.Event()
     for step in range(15):
-        run.log({"loss": Tensor(1.0, gate=gate), "x": 1}, step=step)
+        run.log({"loss": Tensor(1.0, gate=gate), "x": 1.0}, step=step)
     assert dict(run.points_dropped) == {"device_queue_full": 10}
     began = time.monotonic()
     run.finish(0.5)

@@ -25,11 +25,15 @@ ROWS_MAX = 1024
 _POLL_S = 0.002
 
 
+class Waited(dict[str, float]):
+    """Values of a row that waited: doubles now, whatever they were in the call."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LateRow:
     """A row with places to fill: `values` in their order, and for some of their names how to read them. `time_s` is epoch seconds."""
 
-    values: dict[str, float]
+    values: Waited
     readers: dict[str, Callable[[], Any]]
     step: int
     time_s: float

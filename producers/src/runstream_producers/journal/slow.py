@@ -1,6 +1,6 @@
 """The slow way of a log call: whatever `writer` cannot pack at once. Names, values, step and time are sorted out one by one, key sets are defined, and values on a device are handed over.
 
-What bad values, steps and times are is `values`' matter, values that are no numbers `blobs`', where values come from `sources`'.
+What bad values, steps and times are is `values`' matter, values that are no numbers `blobs`', where values come from `sources`', of which type they are `number_types`'.
 Everything here runs inside of a call that `writer` has let in.
 """
 
@@ -11,10 +11,10 @@ import json
 import time as clock
 from typing import TYPE_CHECKING, Any
 
-from runstream_producers.journal import blobs, devices, plans, sources
+from runstream_producers.journal import blobs, devices, number_types, plans, sources
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import values as val
-from runstream_producers.journal.late import LateRow, LateRows
+from runstream_producers.journal.late import LateRow, LateRows, Waited
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class SlowWay:
         self._write_late = write_late
         self._record = record
         self._sources = sources.Sources()
+        self._types = number_types.NumberTypes()
         self.late: LateRows | None = None
 
     def log(self, data: Any, step: Any, time: Any, context: Any, subject: Any, source: Any) -> None:
@@ -62,8 +63,11 @@ class SlowWay:
             scope = self._scopes.of(context, subject)
             found = self._sources.news(scope, flat.keys() | others.keys(), source, data)
             odd_names = [key for key in data if not isinstance(key, str)]
-            # Names and places are looked at when a key set is first met.
-            fresh = bool(others) or tuple(flat) not in scope.plans
+            # Names, places and types are looked at when a key set is first met in a segment.
+            fresh = bool(others) or tuple(flat) not in scope.plans or self._tail.offset + plans.row_bytes(len(flat)) > self._tail.end
+            looks = fresh and bool(flat) and type(data) is not Waited
+            types = self._types.news(scope, flat.keys(), data) if looks else []
+            rounded = number_types.inexact(flat.keys(), data) if looks else {}
             words = (scope.context, scope.subject, *flat, *others) if fresh else ()
             long = next((word for word in (*words, source or "") if len(val.text_of(word)) > val.NAME_CHARACTERS_MAX), None)
         except Exception as error:
@@ -96,10 +100,14 @@ class SlowWay:
             told = f"time must be seconds since 1970 or a datetime, got {val.shown(time)}{hint}: the row was kept with the time of the call"
             self._report(f"time:{type(time).__name__}:{hint}", told)
             when = _now()
-        for one in found:
-            self._record(fmt.Kind.VALUE, self._value(scope, one.source, "source", when) | {"kind": "list", "value": json.dumps(one.names)})
+        for name, value in rounded.items():
+            told = f"value of {val.shown(name)} is the integer {val.shown(value)}, and numbers are kept as doubles, which hold integers to 2^53: it was kept as {float(value):.0f}"
+            self._report(f"digits:{name}", f"{told}; log it as a text, or as a param, where its last digits matter")
+        said = [("source", one.source, one.names) for one in found] + [("type", one.type, one.names) for one in types]
+        for role, what, names in said:
+            self._record(fmt.Kind.VALUE, self._value(scope, what, role, when) | {"kind": "list", "value": json.dumps(names)})
         if readers:
-            self._put_late(LateRow(flat, readers, number, when, scope.context, scope.subject), scope, tuple(data))
+            self._put_late(LateRow(Waited(flat), readers, number, when, scope.context, scope.subject), scope, tuple(data))
         elif flat:
             plan = self._plan(scope, tuple(flat), data)
             if plan is not None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from runstream_producers.journal import values as val
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Set
+    from collections.abc import Iterable, Mapping, Set
 
     from runstream_producers.journal.plans import Scope
 
@@ -60,7 +59,9 @@ class Sources:
         library = said or _caller()
         by_library: dict[str, list[str]] = {library: sorted(fresh)} if library else {}
         if not library:
-            _sort_in(by_library, data, "", fresh)
+            for name, value, _ in val.leaves(data):
+                if name in fresh and (maker := _MAKERS.get(type(value).__module__.partition(".")[0])) is not None:
+                    by_library.setdefault(maker, []).append(name)
         for name in fresh:
             self._told[scope.context, scope.subject, name] = library
         return [Found(one, found) for one, found in by_library.items()]
@@ -80,14 +81,3 @@ def _caller() -> str:
             break
         frame = frame.f_back
     return ""
-
-
-def _sort_in(by_library: dict[str, list[str]], data: Mapping[Any, Any], prefix: str, fresh: Set[str], depth: int = 0) -> None:
-    """Puts each of these names under the library whose type its value has; those of Python's own types under none."""
-    for key, value in data.items():
-        name = prefix + val.text_of(key)
-        if isinstance(value, Mapping):
-            if depth < val.DEPTH_MAX:
-                _sort_in(by_library, cast("Mapping[Any, Any]", value), f"{name}/", fresh, depth + 1)
-        elif name in fresh and (maker := _MAKERS.get(type(value).__module__.partition(".")[0])) is not None:
-            by_library.setdefault(maker, []).append(name)

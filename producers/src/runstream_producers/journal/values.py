@@ -44,8 +44,7 @@ def flatten(
 
     `reader_of` tells which values wait, `blob_of` what those are that are no numbers. Raises what the user's mapping raises, and `blob_of`'s ValueError is why a value was refused.
     """
-    found: list[tuple[str, Any, str]] = []
-    _flatten_into(found, "", data, 0)
+    found = leaves(data)
     flat: dict[str, float] = {}
     refused: dict[str, str] = {}
     readers: dict[str, Callable[[], Any]] = {}
@@ -73,6 +72,13 @@ def flatten(
             if reader is not None:
                 readers[name] = reader
     return flat, refused, readers, blobs, len(found) - len(flat) - len(blobs)
+
+
+def leaves(data: Mapping[Any, Any]) -> list[tuple[str, Any, str]]:
+    """Names and values of a log call, nested ones flattened, and why some are not taken; raises what the user's mapping raises."""
+    found: list[tuple[str, Any, str]] = []
+    _flatten_into(found, "", data, 0)
+    return found
 
 
 def _flatten_into(found: list[tuple[str, Any, str]], prefix: str, data: Mapping[Any, Any], depth: int) -> None:

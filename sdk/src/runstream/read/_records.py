@@ -113,13 +113,14 @@ class SeriesSummary:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What is said of a metric; empty where nobody said."""
+    """What is said of a metric; empty where nobody said. `type` is int or bool where it began with such values everywhere, float where that differs, empty where it is float."""
 
     name: str
     step_metric: str
     goal: str
     unit: str
     source: str
+    type: str
 
 
 def params(run: AnyRun, *, context: str | None = None, rank: int | None = None, url: str | None = None, database: str | None = None) -> dict[str, Any]:
@@ -227,13 +228,15 @@ def summaries(run: AnyRun, names: str | Sequence[str] | None = None, *, url: str
 
 
 def definitions(run: AnyRun, *, url: str | None = None, database: str | None = None) -> dict[str, Definition]:
-    """What is said of metrics, by name or pattern: step metric, goal, unit, and the library their values came from; raises ReadError.
+    """What is said of metrics, by name or pattern: step metric, goal, unit, the library their values came from and their type; raises ReadError.
 
     Example:
         >>> units = {name: one.unit for name, one in read.definitions(run).items()}
     """
     store = Store(url, database)
-    rows = store.rows("SELECT name, step_metric, goal, unit, source FROM metric_definitions WHERE run_id = {run:UUID} ORDER BY name", run=id_of(store, run))
+    rows = store.rows(
+        "SELECT name, step_metric, goal, unit, source, type FROM metric_definitions WHERE run_id = {run:UUID} ORDER BY name", run=id_of(store, run)
+    )
     return {row["name"]: Definition(**row) for row in rows}
 
 
