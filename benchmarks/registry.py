@@ -43,6 +43,7 @@ BENCHMARKS = {
         Benchmark(
             "process", "one processor worker: points a second with 100 rules of mixed kinds, over none, and small frames over an agent that only decodes"
         ),
+        Benchmark("hardware", "hardware sampling of a node with 8 simulated GPUs, 8 InfiniBand ports and 8 ranks: its share of a core at an interval of 5 s"),
         Benchmark("read", "a run of 105,000 rows read back into arrays by runstream.read, over HTTP"),
         Benchmark("alert_latency", "log() to the alert record and to a webhook, at 100,000 points a second through agent, Kafka, processor and notifier"),
         Benchmark(
