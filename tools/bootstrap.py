@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+COMPILED = ("producers/build_quick.py", "producers/src/runstream_producers/journal/_quick.c")
 FOLDERS = ("schemas", "rules", "producers", "sdk", "processors", "sinks", "local")
 PYTHON_MIN = (3, 11)
 # What a first set-up brings, measured on Linux with Python 3.11: 1.7 GB on disk, most of it the ClickHouse engine, Java and pyarrow.
@@ -31,8 +32,8 @@ FRAMEWORKS_SIZE_TEXT = "about 3.8 GB to download, 8 GB on disk"
 
 
 def stamp_text() -> str:
-    """What `.venv` depends on: this interpreter, the pins and each folder's own declaration."""
-    return _digest("requirements.txt", *(f"{folder}/pyproject.toml" for folder in FOLDERS))
+    """What `.venv` depends on: this interpreter, the pins, each folder's own declaration and what is compiled."""
+    return _digest("requirements.txt", *(f"{folder}/pyproject.toml" for folder in FOLDERS), *COMPILED)
 
 
 def frameworks_stamp_text() -> str:
@@ -79,6 +80,10 @@ def make_venv() -> None:
     print("3/3 the folders of this repository", flush=True)
     editable = [part for folder in FOLDERS for part in ("--editable", f"./{folder}")]
     pip_install("--quiet", "--no-deps", "--no-build-isolation", "--no-index", *editable)
+    if not list((ROOT / COMPILED[-1]).parent.glob("_quick*.so")):
+        print(
+            "The usual log call stays in Python. A C compiler and Python's headers (Debian: gcc, python3-dev) make it four times as quick: then run `make clean setup`."
+        )
 
 
 def add_frameworks() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import TraceFunction
 
 from runstream_producers.journal import format as fmt
+from runstream_producers.journal import quick
 from runstream_producers.journal import writer as writing
 from runstream_producers.journal.slow import SlowWay
 from runstream_producers.journal.tail import Tail
@@ -83,11 +84,12 @@ def interrupt_at(place: int, action: Callable[[], None], call: Callable[[], None
                 action()
         return trace
 
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(None)
+    with quick.in_python():  # The compiled call has no place to interrupt.
+        sys.settrace(trace)
+        try:
+            call()
+        finally:
+            sys.settrace(None)
     return done
 
 

@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = ROOT / "tools" / "bootstrap.py"
 
+COMPILED = ("producers/build_quick.py", "producers/src/runstream_producers/journal/_quick.c")
+
 
 def run_with(before: str) -> subprocess.CompletedProcess[str]:
     """Runs the set-up in a Python in which `before` was executed first."""
@@ -46,6 +48,9 @@ def copied(root: Path) -> Path:
     for folder in ("schemas", "rules", "producers", "sdk", "processors", "sinks", "local"):
         (root / folder).mkdir()
         shutil.copy(ROOT / folder / "pyproject.toml", root / folder)
+    for name in COMPILED:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
     (root / ".venv").mkdir()
     return root / "tools" / "bootstrap.py"
 
@@ -64,8 +69,10 @@ def test_a_set_up_that_fits_is_not_done_again(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sorted(path.name for path in (tmp_path / ".venv").iterdir()) == ["runstream.stamp"]
-    (tmp_path / "sdk" / "pyproject.toml").write_text("changed")
-    assert stamp_of(script, "stamp_text") != said
+    for name in ("sdk/pyproject.toml", COMPILED[-1]):
+        before = stamp_of(script, "stamp_text")
+        (tmp_path / name).write_text("changed")
+        assert stamp_of(script, "stamp_text") != before
 
 
 def test_frameworks_have_a_stamp_of_their_own(tmp_path: Path) -> None:

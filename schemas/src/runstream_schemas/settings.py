@@ -104,6 +104,7 @@ class Settings(Model):
         ge=1 << 20,
     )
     segment_bytes: int = Field(default=16 << 20, description="size of a journal segment, 4 MiB at most in memory (tmpfs)", ge=1 << 16)
+    compiled: bool = Field(default=True, description="whether the usual log call is the compiled one, where set-up could build it; false takes the one in Python")
     batch_interval: float = Field(default=0.1, description="seconds the agent waits for more rows before it cuts a frame", ge=0.0, le=60.0)
     batch_size: int = Field(default=512 << 10, description="bytes of rows after which a frame is cut", ge=1024, le=4 << 20)
     linger_ms: int = Field(default=5, description="milliseconds librdkafka waits to fill a request", ge=0, le=60_000)

@@ -9,7 +9,7 @@ import sys
 import time as clock
 from typing import TYPE_CHECKING, Any, Literal
 
-from runstream import _checks, _existed, _hooks, _surroundings
+from runstream import _checks, _existed, _hooks, _installed, _surroundings
 from runstream._launch import Launch, launch_of
 from runstream._live import live_runs, whole_beginning
 from runstream._module import current, hold
@@ -115,6 +115,8 @@ def init(
         run.change(name=name, metadata=metadata, group=group, parent=parent, **said)
     if config is not None:
         run.take_params("config of init", config)
+    if chosen.mode != "disabled" and run.rank == 0 and "packages" in _parts(chosen.capture):
+        run.take_params("packages", _installed.params())
     os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=str)
     previous = current()
     if previous is not None and previous.alive and _interactive():
@@ -330,6 +332,7 @@ def _journal(settings: Settings, make_identity: Callable[[], Identity], report: 
             bytes_max=settings.journal_bytes_max,
             report=report,
             begun_in_child=begun_in_child,
+            compiled=settings.compiled,
         )
     except (OSError, JournalError) as error:
         report(

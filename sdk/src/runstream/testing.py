@@ -18,7 +18,7 @@ from unittest import mock
 
 from runstream import _clock, _emit, _module
 from runstream._live import live_runs
-from runstream_producers.journal import slow, tail, writer
+from runstream_producers.journal import quick, slow, tail, writer
 from runstream_producers.journal.export import Logged, rows_of
 from runstream_producers.journal.survey import journals_in, open_journal
 
@@ -180,6 +180,7 @@ def fixed_clock(now_s: float = 1_700_000_000.0) -> Generator[Clock]:
     with ExitStack() as stack:
         for place, name in ((writer, "_now"), (slow, "_now"), (tail, "_now"), (_clock, "now_s")):
             stack.enter_context(mock.patch.object(place, name, clock))
+        stack.enter_context(quick.in_python())
         yield clock
 
 

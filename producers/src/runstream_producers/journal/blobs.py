@@ -36,6 +36,24 @@ def blob_of(value: Any) -> dict[str, Any] | None:
     }
 
 
+def array_of(value: Any) -> Any:
+    """A list of numbers, an array or a tensor in the host's memory as an array of numpy. Raises ValueError, in words for the user, for anything else."""
+    import numpy as np
+
+    found: Any = None
+    if isinstance(value, (list, tuple, range)):
+        try:
+            found = np.asarray(value)
+        except Exception as error:
+            if val.from_signal(error):
+                raise
+    elif hasattr(value, "shape") or hasattr(value, "__array__"):
+        found = _as_numpy(value)
+    if found is None or getattr(found.dtype, "kind", "") not in _NUMBERS:
+        raise ValueError(f"expected numbers, got {val.told(value)}")
+    return found
+
+
 def _is_array(value: Any) -> bool:
     """Whether it says that it has several elements. Does not raise, whatever the value is."""
     try:

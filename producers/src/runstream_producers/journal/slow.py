@@ -112,6 +112,8 @@ class SlowWay:
             plan = self._plan(scope, tuple(flat), data)
             if plan is not None:
                 self._tail.add(plan, number, when, flat.values())
+                if fresh:
+                    self._tail.know(plan, tuple(flat), scope, context, subject)
             elif not others:
                 return
         for name, fields in others.items():

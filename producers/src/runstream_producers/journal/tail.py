@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runstream_producers.errors import JournalError
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import plans
+from runstream_producers.journal.quick import Rows, same_by_identity
 from runstream_producers.journal.reader import row_at
 from runstream_producers.journal.room import room_on
 from runstream_producers.journal.segments import Folder
@@ -30,12 +31,14 @@ _now = clock.time
 RETRY_S = 0.5  # How long rows are dropped after there was no room, before it is looked for again.
 
 
-class Tail:
+class Tail(Rows):
     """Where this process's journal ends.
 
     Attributes:
         map: the segment in use, of which `offset` bytes of `end` are written; empty where there is none, so that no row fits.
         seq, points: the seq of the next row, and the points logged so far.
+        inside: whether a call is changing any of these, so that no other may.
+        direct: whether compiled calls may write rows without asking.
         rows_dropped: rows and records that have a seq and were not written.
         dropped: points that were given up, by reason.
         closed: nothing is written any more, and `closed_by` says since what, for those who call all the same.
@@ -67,14 +70,15 @@ class Tail:
         self._open()
 
     def _begin_account(self) -> None:
-        self.seq: int = 0
+        self.seq = 0
         self.rows_dropped: int = 0
-        self.points: int = 0
+        self.points = 0
         self.dropped: dict[str, int] = {}
         self._drops_told = True
 
     def _begin_segments(self) -> None:
-        self.map: mmap.mmap | bytearray = bytearray()
+        self.map = bytearray()
+        self.direct = True
         self.offset = self.end = 0
         self._number = self._spare = self._key_sets = 0
         self._full_until = 0.0
@@ -167,7 +171,7 @@ class Tail:
             if why:
                 return self._no_room(why)
             # Before the segment has its name: an interruption after it must find no plan that this segment does not define.
-            self._scopes.forget()
+            self._forget()
             self._take(self.folder.add_segment(number, size, self.seq, self.points, spare=spare), size)
         except OSError as error:
             self._spare = 0
@@ -200,6 +204,15 @@ class Tail:
             except OSError:
                 pass  # The rotation will find no room either, and say so.
 
+    def know(self, plan: plans.Plan, keys: tuple[str, ...], scope: plans.Scope, context: Any, subject: Any) -> None:
+        """Has rows of these names, given with this context and subject, written by the compiled call until this segment is full."""
+        if same_by_identity(context) and same_by_identity(subject):
+            self.learn(plan[-1], keys, context, subject, scope, plans.quick_types)
+
+    def _forget(self) -> None:
+        self.forget_plans()
+        self._scopes.forget()
+
     # ---- interruptions, forks and the end ----------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
@@ -211,7 +224,7 @@ class Tail:
         except (OSError, ValueError):
             named = bytearray()  # It cannot be mapped, and a reader goes there next: this leaves it empty and makes the one after it.
         if named is not None:
-            self._scopes.forget()
+            self._forget()
             self._take(named, len(named))
             return
         found = row_at(self.map, self.offset, self.end)
@@ -238,7 +251,7 @@ class Tail:
         """In a forked child: the journal is the parent's, and this process begins one of its own with its first row."""
         self._begin_account()
         self._begin_segments()
-        self._scopes.forget()
+        self._forget()
         self.folder.forget()
 
     def _begin_in_child(self) -> bool:
@@ -254,6 +267,7 @@ class Tail:
 
     def close(self, state: str, reason: str) -> None:
         """Ends the journal: no row fits any more."""
+        self.direct = False
         # What is dropped here was told when it was; a writer that cannot say so here says it in its end.
         self.write_drops()
         self.closed = True

@@ -1,7 +1,8 @@
-"""The hot path: a log call becomes one row in mapped memory, and returns; and who may write when: threads, signal handlers, forked children.
+"""The hot path in Python: a log call becomes one row in mapped memory, and returns; and who may write when: threads, signal handlers, forked children.
 
 Pages of a mapped file belong to the kernel, so every call that returned survives the death of the process. Nothing here waits for a network or a disk flush, and nothing is
-raised for reasons of transport. Calls that cannot be packed at once take `slow`'s way. Segments, room and counts are `tail`'s matter, how a key set's rows are packed `plans`'.
+raised for reasons of transport. Where it was compiled, the usual call does not come here: `quick`. Calls that cannot be packed at once take `slow`'s way. Segments, room and counts
+are `tail`'s matter, how a key set's rows are packed `plans`'.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from runstream_producers.journal import plans
 from runstream_producers.journal import values as val
 from runstream_producers.journal.compilers import untraced
+from runstream_producers.journal.quick import COMPILED
 from runstream_producers.journal.slow import ROW_BYTES_MAX, SlowWay
 from runstream_producers.journal.tail import Tail, as_json
 
@@ -40,7 +42,7 @@ class JournalWriter:
 
     `make_identity` gives this process's identity; it is called again in a forked child, which is a writer of its own. `bytes_max` is what may wait unshipped, None for the usual
     (`room`). `report` gets one sentence for each kind of trouble, once (in strict mode it may raise). `begun_in_child` is called once a forked child has begun its own journal;
-    it must not log. Raises OSError or JournalError where no journal can be made.
+    it must not log. `compiled` lets `quick` take the usual call, where it was built. Raises OSError or JournalError where no journal can be made.
     """
 
     def __init__(
@@ -52,16 +54,19 @@ class JournalWriter:
         bytes_max: int | None,
         report: Callable[[str, str], None],
         begun_in_child: Callable[[], None] | None = None,
+        compiled: bool = True,
     ) -> None:
         self._report = report
         self._use_lock()
-        self._inside = False
         self._deferred: list[Callable[[], object]] = []
         self._draining = False
         self._scopes = plans.Scopes()
         self._plain = self._scopes.plain
         self._tail = Tail(base, make_identity, self._scopes, segment_bytes=segment_bytes, bytes_max=bytes_max, report=report, begun_in_child=begun_in_child)
         self._slow = SlowWay(self._tail, self._scopes, report, self._write_late, self._record)
+        self._tail.slow = self.log
+        if COMPILED and compiled:
+            self.__dict__["log"] = self._tail.log  # Which hands to `slow` what it does not take.
 
     def _use_lock(self) -> None:
         self._lock = threading.RLock()
@@ -107,14 +112,14 @@ class JournalWriter:
     @untraced
     def log(self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "", source: Any = None) -> None:
         """Writes one row of metrics; see `runstream.Run.log`."""
-        if self._inside and self._nested():
+        tail = self._tail
+        if tail.inside and self._nested():
             self._defer_log(data, step, time, context, subject, source)
             return
         try:
             # Taken and given back by hand, since a `with` takes a fifth of the whole call; `_leave` does it where an exception ends the call.
             self._acquire()
-            self._inside = True
-            tail = self._tail
+            tail.inside = True
             try:
                 body = None
                 scope = self._plain if context is None and not subject else self._scopes.of(context, subject)
@@ -149,7 +154,7 @@ class JournalWriter:
                 body = None
             if body is None:
                 self._slow.log(data, step, time, context, subject, source)
-            self._inside = False
+            tail.inside = False
             self._release()
         except BaseException as error:
             self._leave()
@@ -166,7 +171,7 @@ class JournalWriter:
         """Whether this call was made by a signal handler while this thread is in the middle of another one; called while some thread is."""
         if not self._acquire(False):
             return False  # Another thread is: this call waits for it.
-        inside = self._inside
+        inside = self._tail.inside
         self._release()
         return inside
 
@@ -174,9 +179,9 @@ class JournalWriter:
         """Leaves a call of `log` that an exception ended, wherever that was: while it waited for the lock, inside, or on its way out."""
         if not self._acquire(False):
             return  # It was still waiting for another thread.
-        if self._inside:
+        if self._tail.inside:
             self._tail.settle()
-            self._inside = False
+            self._tail.inside = False
         self._release()
         with contextlib.suppress(RuntimeError):  # The lock is not this call's own where it had not got it yet, or given it back.
             self._release()
@@ -198,10 +203,10 @@ class JournalWriter:
         that is known: a signal handler's record is written once the call that it interrupted is over.
         """
         with self._lock:
-            if self._inside:
+            if self._tail.inside:
                 self._deferred.append(lambda: self.record(kind, payload))
                 return True
-            self._inside = True
+            self._tail.inside = True
             try:
                 recorded = self._record(kind, payload)  # Not returned from here: what strikes on the way out must still be met by `except`.
             except BaseException as error:
@@ -210,7 +215,7 @@ class JournalWriter:
                     raise
                 recorded = False
             finally:
-                self._inside = False
+                self._tail.inside = False
                 if self._deferred:
                     self._run_deferred()
             return recorded
@@ -265,12 +270,12 @@ class JournalWriter:
             return
         if tail.owes_drops:
             with self._lock:
-                if not (self._inside or tail.closed):
-                    self._inside = True
+                if not (self._tail.inside or tail.closed):
+                    self._tail.inside = True
                     try:
                         tail.write_drops()
                     finally:
-                        self._inside = False
+                        self._tail.inside = False
         tail.make_spare()
 
     def wait_for_devices(self, deadline: float) -> None:
@@ -281,7 +286,7 @@ class JournalWriter:
     def after_fork(self) -> None:
         """Called in a forked child, whose locks may be held by threads that it does not have. It is a new writer, which begins a journal of its own with its first call."""
         self._use_lock()
-        self._inside = self._draining = False
+        self._tail.inside = self._draining = False
         self._deferred = []
         self._slow.late = None  # The rows that wait for a device are the parent's.
         self._tail.after_fork()
@@ -291,11 +296,11 @@ class JournalWriter:
         with self._lock:
             if self._tail.closed or self._tail.pid != os.getpid():
                 return
-            if self._inside:
+            if self._tail.inside:
                 try:
                     self._tail.skip_interrupted()
                 finally:
-                    self._inside = False
+                    self._tail.inside = False
                 self._run_deferred()
             for row in () if self._slow.late is None else self._slow.late.give_up():
                 self._tail.drop_row("device_not_read", len(row.values))
