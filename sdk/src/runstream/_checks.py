@@ -86,6 +86,14 @@ def text_of(call: str, argument: str, value: Any, report: Report) -> str:
     return text
 
 
+def step_of(call: str, value: Any, report: Report) -> int | None:
+    """A step that may be left out; what is none is told and left out."""
+    number = None if value is None or isinstance(value, bool) else val.step_of(value)
+    if value is not None and number is None:
+        report(f"{call}:step", f"step of {call} must be an integer of at most 64 bits, got {val.shown(value)}: it was kept without one")
+    return number
+
+
 def context_of(call: str, value: Any, report: Report) -> str:
     """The text of a context; what is neither a text nor a member of an Enum is told and taken as its text."""
     if not isinstance(value, str | enum.Enum | None):

@@ -94,6 +94,7 @@ class Finishing(_checks.Reports):
 
     def close_journal(self, deadline: float) -> None:
         """Ends the journal with what has been noted, once rows that wait for a device are read, at `deadline` at the latest; from here on nothing is recorded."""
+        self.end_uploads(deadline)
         self._rows.wait_for_devices(deadline)
         ending = self._ending or _ends.FINISHED
         self.closing = True
@@ -102,6 +103,9 @@ class Finishing(_checks.Reports):
         finally:
             self.closing = False
             _live.send_held()
+
+    def end_uploads(self, deadline: float) -> None:
+        """Waits for uploads that go on beside training, at most until `deadline` of the monotonic clock; a run that has none waits for none."""
 
     @untraced
     def finish(self, timeout: float = TIMEOUT_S) -> Finished:

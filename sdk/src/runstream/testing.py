@@ -100,6 +100,14 @@ class Recorder:
         """Alerts that were raised at once, each with `rule_name`, `text` and `severity`."""
         return self._records("alert", run)
 
+    def media(self, run: Run | None = None) -> list[dict[str, Any]]:
+        """Rich values, each with `name`, `kind`, `series`, `step` and what it holds, as records have them."""
+        return self._records("media", run)
+
+    def artifacts(self, run: Run | None = None) -> list[dict[str, Any]]:
+        """Files, folders, models and data sets, each with `kind`, `name`, `path`, `uri`, `checksum`, `size` and `metadata` in JSON."""
+        return self._records("artifact", run)
+
     def rules(self, run: Run | None = None) -> list[dict[str, Any]]:
         """Alert rules that were registered."""
         return self._records("rule", run)

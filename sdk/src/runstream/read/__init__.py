@@ -10,7 +10,19 @@ Every call blocks for its queries and takes `url` and `database`, else what `RUN
 A run is given by its id, as `project/name` (the newest one of it), or as what `runs` or `init` returned.
 """
 
+from runstream.read._artifacts import (
+    ModelVersion,
+    StoredDataset,
+    StoredModel,
+    artifact,
+    artifacts,
+    datasets,
+    model_version,
+    model_versions,
+    models,
+)
 from runstream.read._ask import ReadError
+from runstream.read._hardware import HardwareSeries, hardware
 from runstream.read._metrics import Series, metrics, metrics_table
 from runstream.read._records import (
     Definition,
@@ -33,19 +45,30 @@ from runstream.read._runs import StoredRun, run, runs
 
 __all__ = [
     "Definition",
+    "HardwareSeries",
+    "ModelVersion",
     "ParamVersion",
     "ReadError",
     "Series",
     "SeriesSummary",
     "StoredAlert",
+    "StoredDataset",
     "StoredEvent",
+    "StoredModel",
     "StoredRun",
     "StoredValue",
     "alerts",
+    "artifact",
+    "artifacts",
+    "datasets",
     "definitions",
     "events",
+    "hardware",
     "metrics",
     "metrics_table",
+    "model_version",
+    "model_versions",
+    "models",
     "param_conflicts",
     "param_history",
     "params",
