@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from runstream import _checks, _clock, _records
+from runstream import _checks, _clock, _installed, _records
 from runstream._params import flatten
 from runstream._summary import Summary
 from runstream._timed import Timed
@@ -57,6 +57,16 @@ class Said(_checks.Reports):
             >>> run.log_params({"optimizer": {"name": "adam", "lr": 3e-4}, "layers": [64, 10]})
         """
         self.take_params("params of log_params", params, _checks.context_of("log_params", context, self._report))
+
+    @untraced
+    @_checks.guarded(None)
+    def log_packages(self) -> None:
+        """Records the packages that this process finds now as params `environment.*`, as the first rank's `init` does; for programs that install more on their way.
+
+        Example:
+            >>> run.log_packages()
+        """
+        self.take_params("packages", _installed.params(anew=True))
 
     @_checks.guarded(None, "log_params")
     def take_params(self, argument: str, params: Any, where: str = "") -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from runstream import _secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 GIT_TIMEOUT_S = 2.0
 PARTS = ("python", "platform", "command", "directory", "git", "packages", "variables")
@@ -26,7 +26,7 @@ PARTS = ("python", "platform", "command", "directory", "git", "packages", "varia
 _VARIABLES = re.compile(
     r"(CUDA|NCCL|OMP|MKL|TORCH|PYTORCH|XLA|JAX|TF|SLURM|HIP|ROCR|GLOO|UCX|MASTER|NVIDIA|CUBLAS|KMP|RAY|HF|TOKENIZERS)_[A-Z0-9_]+|WORLD_SIZE|RANK|LOCAL_RANK|CONDA_DEFAULT_ENV|VIRTUAL_ENV"
 )
-_DISTRIBUTION = re.compile(r"(.+?)-([^-]+)(?:-py\d[^/]*)?\.(?:dist-info|egg-info)")
+DISTRIBUTION = re.compile(r"(.+?)-([^-]+)(?:-py\d[^/]*)?\.(?:dist-info|egg-info)")
 _PACKAGES_MAX = 2000
 
 
@@ -94,11 +94,17 @@ def _git_told(text: str) -> dict[str, str]:
 @cache
 def packages() -> tuple[str, ...]:
     """The distributions on this process's path, as `name==version`, by the names of their folders: to read their metadata would take a hundred times as long."""
+    found = distributions(sys.path)
+    return tuple(f"{name}=={version}" for name, version in sorted(found.items(), key=lambda item: item[0].lower()))[:_PACKAGES_MAX]
+
+
+def distributions(places: Sequence[str]) -> dict[str, str]:
+    """Version by name of the distributions in these folders, as an interpreter with them on its path would find them."""
     found: dict[str, str] = {}
-    for place in sys.path:
+    for place in places:
         with contextlib.suppress(OSError):
             for name in os.listdir(Path(place or ".")):  # noqa: PTH208 - names are all that is wanted
-                one = _DISTRIBUTION.fullmatch(name)
+                one = DISTRIBUTION.fullmatch(name)
                 if one is not None:
                     found.setdefault(one[1], one[2])
-    return tuple(f"{name}=={version}" for name, version in sorted(found.items(), key=lambda item: item[0].lower()))[:_PACKAGES_MAX]
+    return found

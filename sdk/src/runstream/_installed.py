@@ -1,0 +1,89 @@
+"""What is installed beside a run, as its params: the Python version, every distribution with its version, where those come from that no index has, and conda's packages.
+
+Found by the names of folders, as `_surroundings` does; the few `direct_url.json` (PEP 610) are read, which pip writes for what was installed from a repository, a URL or a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import urllib.parse
+from pathlib import Path
+from typing import Any, cast
+
+from runstream import _surroundings
+
+PYTHON, PACKAGES, ORIGINS, CONDA = "environment.python", "environment.packages", "environment.origins", "environment.conda"
+_TEXT_MAX = 1 << 16
+
+
+def params(*, anew: bool = False) -> dict[str, Any]:
+    """The params by key; `anew` looks again at what this process has looked at before."""
+    if anew:
+        _surroundings.packages.cache_clear()
+    out: dict[str, Any] = {PYTHON: platform.python_version(), PACKAGES: list(_surroundings.packages())}
+    if found := origins(sys.path):
+        out[ORIGINS] = found
+    if found := conda_packages(Path(sys.prefix)):
+        out[CONDA] = found
+    return out
+
+
+def origins(places: list[str]) -> list[dict[str, Any]]:
+    """Where distributions come from that were not installed by name from an index: name, URL without credentials, commit and whether it is editable."""
+    found: dict[str, dict[str, Any]] = {}
+    for place in places:
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(place or ".")):  # noqa: PTH208 - names are all that is wanted
+                one = _surroundings.DISTRIBUTION.fullmatch(name) if name.endswith(".dist-info") else None
+                if one is not None and one[1] not in found:
+                    told = _origin(Path(place or ".") / name / "direct_url.json")
+                    if told is not None:
+                        found[one[1]] = {"name": one[1]} | told
+    return [found[name] for name in sorted(found, key=str.lower)]
+
+
+def _origin(path: Path) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            told: Any = json.loads(file.read(_TEXT_MAX))
+        url = without_credentials(str(told["url"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    out: dict[str, Any] = {"url": url}
+    told = cast("dict[str, Any]", told)
+    vcs: Any = told.get("vcs_info")
+    if isinstance(vcs, dict):
+        known = cast("dict[str, Any]", vcs)
+        out |= {"vcs": str(known.get("vcs", "git")), "commit": str(known.get("commit_id", ""))}
+    folder: Any = told.get("dir_info")
+    if isinstance(folder, dict):
+        out["editable"] = cast("dict[str, Any]", folder).get("editable") is True
+    if told.get("subdirectory"):
+        out["subdirectory"] = str(told["subdirectory"])
+    return out
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user, password and query, of which any may be a token."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return ""
+    netloc = parts.netloc.rpartition("@")[2]
+    if parts.scheme.endswith("ssh") and parts.netloc.partition("@")[0] == "git":
+        netloc = f"git@{netloc}"  # Everybody's user, without which nothing can be fetched.
+    return urllib.parse.urlunsplit((parts.scheme, netloc, parts.path, "", "")) if parts.scheme else ""
+
+
+def conda_packages(prefix: Path) -> list[str]:
+    """The packages that conda installed below a prefix, as `name=version=build`; none where it is no environment of conda's."""
+    try:
+        names = sorted(os.listdir(prefix / "conda-meta"))  # noqa: PTH208 - as above
+    except OSError:
+        return []
+    found = [name.removesuffix(".json").rsplit("-", 2) for name in names if name.endswith(".json")]
+    return ["=".join(one) for one in found if len(one) == 3]
