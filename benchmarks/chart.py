@@ -1,9 +1,9 @@
 """Charts of a run of 102 million points, with exact answers, as a console asks for them: SQL on the views over HTTP, Arrow back.
 
 One process logs `fast` with each of 100 million calls, `loss` with every hundredth, and a hundred `layer_…` with every ten-thousandth. Rows are made inside the
-engine, in the order of time, in inserts of half a million as sinks make them, at the million points a second that `sink` must hold, while ClickHouse merges as it does; a replay inserts all of
-them again. What is timed is checked against the same formula without any table. Times are medians; a question is asked once before they count. What is fresh is asked at once behind the last insert,
-whatever ClickHouse still merges.
+engine, in the order of time, in inserts of half a million as sinks make them, at the million points a second that `sink` must hold, while ClickHouse merges as it
+does; a replay inserts all of them again. What is timed is checked against the same formula without any table. Times are medians; a question is asked once before
+they count. What is fresh is asked at once behind the last insert, whatever ClickHouse still merges.
 """
 
 from __future__ import annotations
