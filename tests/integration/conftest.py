@@ -30,6 +30,7 @@ def environment(stack: Stack, tmp_path_factory: pytest.TempPathFactory, monkeypa
         "RUNSTREAM_HOME": str(stack.data),
         "RUNSTREAM_KAFKA": stack.kafka,
         "RUNSTREAM_CLICKHOUSE_URL": stack.clickhouse_url,
+        "RUNSTREAM_READ_URL": stack.settings["read_url"],
         "RUNSTREAM_JOURNAL_DIR": str(tmp_path_factory.mktemp("journals")),
         "RUNSTREAM_AGENT_IDLE_TIMEOUT": "2",
         "RUNSTREAM_HARDWARE_INTERVAL": "1",

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import runstream
-from runstream import Context, Event, EventSource, _emit, read
+from runstream import Context, Event, EventSource, _emit, read, sql
 from runstream.commands import account as account_command
 from runstream_schemas.ids import run_id_of
+from runstream_schemas.settings import load
 from tests.answers import Answers
 from tests.waiting import wait_for
 
@@ -348,6 +349,23 @@ def test_the_account_knows_every_kind_of_row(written: Written, capsys: pytest.Ca
     wait_for(balances, 30, lambda: f"the account to balance: {troubles}")
 
 
+def test_reading_is_done_by_a_user_who_may_only_read(written: Written, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tests above read, they read as the stack's analyst, whom a home folder with a running stack names by itself; what that user would change is refused, and is as it was."""
+    for variable in ("CLICKHOUSE_URL", "READ_URL", "KAFKA"):
+        monkeypatch.delenv(f"RUNSTREAM_{variable}")
+    url = load().reading_url
+    assert url == environment["RUNSTREAM_READ_URL"]
+    assert "//analyst@" in url
+    assert read.run(written.run_id).name == "whole"
+    monkeypatch.setenv("RUNSTREAM_CLICKHOUSE_URL", "http://127.0.0.1:9")
+    assert load().reading_url == "http://127.0.0.1:9", "who names another ClickHouse is not read from this one"
+    for statement in ("TRUNCATE TABLE events_log", "INSERT INTO events_log (name) VALUES ('x')", "DROP VIEW metrics"):
+        with pytest.raises(sql.SqlError) as refused:
+            sql.ask(url, statement, database="runstream")
+        assert refused.value.code == 164
+    assert read.events(written.run_id, url=url)
+
+
 def test_who_asks_for_what_is_not_there_is_told(written: Written, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """A run that is not stored, a name that is none, and no address at all are one sentence each."""
     assert written
@@ -356,6 +374,7 @@ def test_who_asks_for_what_is_not_there_is_told(written: Written, monkeypatch: p
     with pytest.raises(read.ReadError, match="project/name"):
         read.metrics("nonsense")
     monkeypatch.delenv("RUNSTREAM_CLICKHOUSE_URL")
+    monkeypatch.delenv("RUNSTREAM_READ_URL")
     monkeypatch.setenv("RUNSTREAM_HOME", str(tmp_path))
     with pytest.raises(read.ReadError, match="RUNSTREAM_CLICKHOUSE_URL"):
         read.runs()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from runstream_schemas.errors import SchemasError
-from runstream_schemas.settings import Settings, SettingsError, environment_of, load
+from runstream_schemas.settings import SECRET, Settings, SettingsError, environment_of, load
 
 
 def env(home: Path, **more: str) -> dict[str, str]:
@@ -267,6 +267,22 @@ def test_every_setting_has_a_meaning() -> None:
         assert "\n" not in setting.description
 
 
+def test_the_address_to_read_from_belongs_to_the_clickhouse_beside_it(tmp_path: Path) -> None:
+    """It is that of the same place or of one that goes before; a ClickHouse that is named in a place before it is read from itself. A user without a password has the analyst's."""
+    write_stack(tmp_path, clickhouse_url="http://127.0.0.1:1", read_url="http://ada@127.0.0.1:1")
+    with supervised(tmp_path):
+        assert load({}, env(tmp_path)).reading_url == "http://ada@127.0.0.1:1"
+        assert load({}, env(tmp_path, analyst_password="a/b ü")).reading_url == "http://ada:a%2Fb%20%C3%BC@127.0.0.1:1"
+        assert load({}, env(tmp_path, clickhouse_url="http://h:2")).reading_url == "http://h:2"
+        assert load({"clickhouse_url": "http://h:3"}, env(tmp_path, read_url="http://b@h:2")).reading_url == "http://h:3"
+        write_file(tmp_path, 'clickhouse_url = "http://h:4"\nread_url = "http://c:d@h:4"\n')
+        assert load({}, env(tmp_path, analyst_password="x")).reading_url == "http://c:d@h:4"
+        given = load({}, env(tmp_path))
+    assert load({}, environment_of(given)).reading_url == given.reading_url
+    assert "d@h" not in repr(given)
+    assert load({}, env(tmp_path, config="")).reading_url == "http://c:d@h:4"
+
+
 @pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if field.pattern is not None])
 def test_a_pattern_is_said_in_words(tmp_path: Path, name: str) -> None:
     """What does not match a pattern is told what was expected in words, without the expression, and without a library's traceback behind it."""
@@ -275,7 +291,7 @@ def test_a_pattern_is_said_in_words(tmp_path: Path, name: str) -> None:
     text = str(caught.value)
     assert "does not fit: expected " in text
     assert "pattern" not in text
-    assert ("?!" in text) == (name not in ("clickhouse_url", "webhook"))
+    assert ("?!" in text) == (name not in SECRET)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 

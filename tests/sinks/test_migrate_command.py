@@ -101,7 +101,7 @@ def test_wrong_arguments_are_one_sentence(
 
 
 def test_a_password_is_neither_printed_nor_sent(nowhere: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """From a file, or the environment; only a salted hash goes to the server, and even that is not shown. The embedded engine has no users, and the sentence says so."""
+    """From a file, or the environment; only a salted hash goes to the server, and even that is not shown. The embedded engine makes none but has one, and the sentence says so."""
     file = tmp_path / "password"
     file.write_text("correct horse\nanother line\n")
     assert main(["migrate", "--plan", "--analyst", "ada", "--password-file", str(file)]) == 0
@@ -121,7 +121,7 @@ def test_a_password_is_neither_printed_nor_sent(nowhere: str, tmp_path: Path, ca
         check=False,
     )
     assert done.returncode == 1
-    assert "the embedded engine has no users" in done.stderr
+    assert "the embedded engine has a user of its own" in done.stderr
     assert "horse" not in done.stdout + done.stderr
     with pytest.raises(ValueError, match="at least 8 characters for ada, got 3"):
         analysts.change("ada", "abc", "5a17", "rs", None)
@@ -141,7 +141,7 @@ def test_what_an_analyst_is_granted_suffices_to_read_and_for_nothing_else(tmp_pa
     insert(server, "metric_points", examples.frame(examples.group(["loss"], 0, 5), run_id=str(uuid.uuid4()), writer=1))
     server.close()
     engine.kill()
-    limits = {name: bound.partition(" MAX ")[0] for name, bound in analysts.LIMITS.items() if name != "readonly"}
+    limits = {name: limit.value for name, limit in analysts.LIMITS.items() if name != "readonly"}
     config = clusters.write_config(
         tmp_path,
         profile="".join(f"<{name}>{value}</{name}>" for name, value in limits.items()),

@@ -84,8 +84,10 @@ def standard_parts(
     clickhouse_port: int,
     host: str,
     env: Mapping[str, str],
+    analyst: str = "analyst",
+    analyst_password: str = "",
 ) -> tuple[Part, ...]:
-    """Returns the named parts of the stack, with `env` as the settings of the workers and tasks.
+    """Returns the named parts of the stack, with `env` as the settings of the workers and tasks, and the user who may only read ClickHouse.
 
     A worker writes `ready` into the file that RUNSTREAM_READY_FILE names once it consumes.
     """
@@ -99,10 +101,16 @@ def standard_parts(
         return Part(name, (*python, module, command), Health("file", str(ready)), tier=2, env=own, stop_timeout_s=15.0)
 
     kafka = ("--data", str(data / "kafka"), "--port", str(kafka_port), "--controller-port", str(controller_port))
-    clickhouse = ("--data", str(data / "clickhouse"), "--port", str(clickhouse_port))
+    clickhouse = ("--data", str(data / "clickhouse"), "--port", str(clickhouse_port), "--analyst", analyst)
     every = (
         Part("kafka", (*python, "runstream_local.kafka", *kafka), Health("kafka", f"{host}:{kafka_port}", str(data / "kafka")), address=f"{host}:{kafka_port}"),
-        Part("clickhouse", (*python, "runstream_local.clickhouse", *clickhouse), Health("http", url), address=url),
+        Part(
+            "clickhouse",
+            (*python, "runstream_local.clickhouse", *clickhouse),
+            Health("http", url),
+            env={"RUNSTREAM_ANALYST_PASSWORD": analyst_password},
+            address=url,
+        ),
         Part("topics", (*python, "runstream_producers.topics", "apply"), Health("exit"), tier=1, env=env),
         Part("migrate", (*python, "runstream_sinks", "migrate"), Health("exit"), tier=1, env=env),
         worker("processors", "runstream_processors"),

@@ -81,9 +81,13 @@ class Stack:
             # Options for a real cluster, SASL above all, are none for the broker that is started here.
             self.environment["RUNSTREAM_KAFKA_OPTIONS"] = ""
         resolved = load(environ={**os.environ, **self.environment})
+        # Without the password: files and command lines do not carry it.
+        read = {"read_url": f"http://{resolved.analyst}@{HOST}:{clickhouse_port}"} if "clickhouse" in self._names else {}
+        self.environment |= {f"RUNSTREAM_{name.upper()}": value for name, value in read.items()}
         self.settings: dict[str, str] = {
             "kafka": self.kafka,
             "clickhouse_url": self.clickhouse_url,
+            **read,
             "clickhouse_database": resolved.clickhouse_database,
             "topic_prefix": resolved.topic_prefix,
         }
@@ -97,6 +101,8 @@ class Stack:
                 clickhouse_port=clickhouse_port,
                 host=HOST,
                 env=self.environment,
+                analyst=resolved.analyst,
+                analyst_password=resolved.analyst_password or "",
             ),
             *extra_parts,
         )

@@ -26,7 +26,7 @@ PREFIX = "RUNSTREAM_"
 STACK = "stack"  # As Kafka's address: wherever the embedded stack of the home folder listens, which it may change with each start.
 _ENVIRONMENT = "environment"
 # May carry passwords and tokens: neither printed with the settings nor repeated in an error.
-_SECRET = frozenset({"archive_url", "artifact_url", "kafka_options", "clickhouse_url", "analyst_password", "webhook", "webhook_secret", "notify"})
+SECRET = frozenset({"archive_url", "artifact_url", "kafka_options", "clickhouse_url", "read_url", "analyst_password", "webhook", "webhook_secret", "notify"})
 _ADDRESS = "an address that begins with http:// or https://"
 # What a setting with a pattern expects, in words: an expression would tell people little.
 _EXPECTED = {
@@ -34,6 +34,8 @@ _EXPECTED = {
     "console_url": _ADDRESS,
     "topic_prefix": "1 to 80 letters, digits, dots, underscores and dashes",
     "clickhouse_url": _ADDRESS,
+    "read_url": _ADDRESS,
+    "analyst": "a user's name of at most 63 letters, digits, dots, dashes and underscores that begins with no digit",
     "clickhouse_database": "a name of at most 63 letters, digits and underscores that begins with no digit",
     "clickhouse_cluster": "the name of a cluster: 1 to 63 letters, digits, dots, underscores and dashes",
     "preemption_signals": "some of SIGUSR1 and SIGUSR2, separated by spaces",
@@ -96,7 +98,18 @@ class Settings(Model):
     clickhouse_cluster: str | None = Field(
         default=None, description="ClickHouse cluster that `runstream migrate` makes the tables for; one node unless set", pattern=r"^[A-Za-z0-9._-]{1,63}$"
     )
-    analyst_password: str | None = Field(default=None, description="password that `runstream migrate --analyst` gives its user", repr=False)
+    read_url: str | None = Field(
+        default=None,
+        description="ClickHouse's HTTP address for `runstream.read`, with a user who may only read; clickhouse_url unless set",
+        pattern=r"^https?://",
+        repr=False,
+    )
+    analyst: str = Field(
+        default="analyst", description="name of the user who may only read the embedded ClickHouse", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
+    )
+    analyst_password: str | None = Field(
+        default=None, description="password of the user who may only read: of `runstream migrate --analyst`, and of the embedded ClickHouse", repr=False
+    )
     journal_dir: _Path | None = Field(default=None, description="node-local folder of the journals; /var/tmp/runstream-UID unless set")
     journal_bytes_max: int | None = Field(
         default=None,
@@ -104,7 +117,9 @@ class Settings(Model):
         ge=1 << 20,
     )
     segment_bytes: int = Field(default=16 << 20, description="size of a journal segment, 4 MiB at most in memory (tmpfs)", ge=1 << 16)
-    compiled: bool = Field(default=True, description="whether the usual log call is the compiled one, where set-up could build it; false takes the one in Python")
+    compiled: bool = Field(
+        default=True, description="whether the usual log call is the compiled one, where set-up could build it; false takes the one in Python"
+    )
     batch_interval: float = Field(default=0.1, description="seconds the agent waits for more rows before it cuts a frame", ge=0.0, le=60.0)
     batch_size: int = Field(default=512 << 10, description="bytes of rows after which a frame is cut", ge=1024, le=4 << 20)
     linger_ms: int = Field(default=5, description="milliseconds librdkafka waits to fill a request", ge=0, le=60_000)
@@ -200,6 +215,19 @@ class Settings(Model):
         return self.home
 
     @property
+    def reading_url(self) -> str:
+        """ClickHouse's address for those who only read: `read_url`, with `analyst_password` where it names a user without one; else `clickhouse_url`."""
+        if self.read_url is None:
+            return self.clickhouse_url
+        place = self.read_url.partition("://")[2].partition("/")[0]
+        user, at, _ = place.rpartition("@")
+        if not self.analyst_password or not at or ":" in user:
+            return self.read_url
+        from urllib.parse import quote
+
+        return self.read_url.replace(f"{user}@", f"{user}:{quote(self.analyst_password, safe='')}@", 1)
+
+    @property
     def kafka_is_stack(self) -> bool:
         """Whether nothing names a Kafka, so that the embedded stack of the home folder is meant: `kafka` is where it listens or listened last, `refreshed` looks again."""
         return "kafka" not in self.model_fields_set
@@ -226,7 +254,7 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
         shown = _name_at(name, places.get(name, "default"))
         meaning = Settings.model_fields[name].description
         wrong = f"expected {_EXPECTED[name]}" if error.by_pattern else error.why
-        got = "" if name in _SECRET else f", got {error.value!r}"
+        got = "" if name in SECRET else f", got {error.value!r}"
         # The sentence says it all.
         raise SettingsError(f"{shown} ({meaning}) does not fit: {wrong}{got}") from None
 
@@ -267,6 +295,8 @@ def _gathered(arguments: Mapping[str, object] | None, environ: Mapping[str, str]
     # Its Kafka is none that somebody named, and `load` looks for it.
     stack = {name: value for name, value in _stack(home).items() if name != "kafka"}
     for source, place in ((stack, f"{home / 'stack.json'}"), (from_file, f"{path}"), (from_environment, _ENVIRONMENT), (given, "argument")):
+        if "clickhouse_url" in source:
+            values.pop("read_url", None)  # It was said of another ClickHouse, in a place that goes behind this one.
         values |= source
         places |= dict.fromkeys(source, place)
     return values, places, path

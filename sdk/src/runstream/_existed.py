@@ -21,8 +21,9 @@ WHERE run_id = {run:UUID} AND kind = 'rank' AND rank = {rank:UInt32} AND writer 
 
 
 def address_of(settings: Settings) -> str | None:
-    """The address of ClickHouse, where one is set anywhere; None where there is but the default, at which a stranger may live."""
-    return settings.clickhouse_url if "clickhouse_url" in settings.model_fields_set or origin_of("clickhouse_url") != "default" else None
+    """The address of ClickHouse for reading, where one is set anywhere; None where there is but the default, at which a stranger may live."""
+    named = settings.read_url is not None or "clickhouse_url" in settings.model_fields_set or origin_of("clickhouse_url") != "default"
+    return settings.reading_url if named else None
 
 
 def ask(settings: Settings, identity: Identity | None) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runstream_sinks.layout import literal
@@ -12,16 +13,31 @@ from runstream_sinks.migrations import Change
 if TYPE_CHECKING:
     from runstream_sinks.layout import Cluster
 
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a setting is for the user, and the least and greatest value that a query may ask for; any if None."""
+
+    value: str
+    bounds: tuple[str, str] | None = None
+
+    @property
+    def sql(self) -> str:
+        """As a settings profile has it."""
+        return self.value if self.bounds is None else f"{self.value} MIN {self.bounds[0]} MAX {self.bounds[1]}"
+
+
 # Clients such as Grafana and notebooks send settings with their queries, so the user may change settings (2, not 1) but not beyond these bounds.
+# The least is 1, since 0 means that there is no limit.
 LIMITS = {
-    "readonly": "2",
-    "max_memory_usage": "8000000000 MAX 8000000000",
-    "max_execution_time": "60 MAX 600",
-    "max_concurrent_queries_for_user": "16 MAX 16",
-    "max_bytes_before_external_group_by": "4000000000 MAX 4000000000",
-    "max_bytes_before_external_sort": "4000000000 MAX 4000000000",
+    "readonly": Limit("2"),
+    "max_memory_usage": Limit("8000000000", ("1", "8000000000")),
+    "max_execution_time": Limit("60", ("1", "600")),
+    "max_concurrent_queries_for_user": Limit("16", ("1", "16")),
+    "max_bytes_before_external_group_by": Limit("4000000000", ("1", "4000000000")),
+    "max_bytes_before_external_sort": Limit("4000000000", ("1", "4000000000")),
     # A question about one run goes to its shard alone.
-    "optimize_skip_unused_shards": "1",
+    "optimize_skip_unused_shards": Limit("1"),
 }
 PASSWORD_LENGTH_MIN = 8
 
@@ -48,7 +64,7 @@ def change(name: str, password: str, salt: str, database: str, cluster: Cluster 
     on = f" ON CLUSTER `{cluster.name}`" if cluster else ""
     role = f"`{database}_analyst`"
     digest = hashlib.sha256(f"{password}{salt}".encode()).hexdigest().upper()
-    limits = ", ".join(f"{setting} = {bound}" for setting, bound in LIMITS.items())
+    limits = ", ".join(f"{setting} = {limit.sql}" for setting, limit in LIMITS.items())
     return Change(
         f"user {name}, who may read {database}",
         (

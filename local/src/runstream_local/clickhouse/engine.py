@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
+from runstream_local.clickhouse import users
 from runstream_local.clickhouse.failures import QueryError
+from runstream_sinks.analysts import LIMITS
 
 __all__ = ["Engine", "Outcome", "quote_string"]
 
@@ -55,6 +57,7 @@ class _Session:
     """One connection with the database and settings it is in."""
 
     connection: _Connection
+    reads_only: bool = False
     database: str = "default"
     settings: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -81,15 +84,19 @@ class Engine:
         """Opens the folder, created where missing; blocks for up to a second, longer after a hard kill of a large store.
 
         `config` is a configuration file of ClickHouse, such as one that describes a cluster. The engine takes what does not need a server of its own.
+        With one, the bounds on what an analyst may ask for are its matter.
 
         Raises:
             QueryError: the folder cannot be opened, for one because another process has it open.
         """
-        self._address = f"{data}?config-file={config}" if config else f"{data}"
         data.mkdir(parents=True, exist_ok=True)
+        self._has_profile = config is None
+        self._address = f"{data}?config-file={config or users.write_profile(data / 'runstream')}"
         # A statement may use half of the machine; the other half is training's.
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self._base_settings = {"max_memory_usage": str(pages // 2)}
+        limits = users.analyst_settings()
+        self._analyst_settings = limits | {"max_memory_usage": str(min(pages // 2, int(limits["max_memory_usage"])))}
         self._idle: list[_Session] = []
         self._opened = 0
         self._closed = False
@@ -107,6 +114,20 @@ class Engine:
         except RuntimeError as error:
             raise QueryError.from_engine(str(error)) from error
 
+    def _open_session(self, *, reads_only: bool) -> _Session:
+        """A new connection; one that only reads can never do more."""
+        session = _Session(self._open(), reads_only)
+        try:
+            if reads_only:
+                if self._has_profile:
+                    _query(session.connection, f"SET profile = {quote_string(users.ANALYST)}", "Null", {})
+                self._move(session, session.database, self._analyst_settings)
+                _query(session.connection, f"SET readonly = {LIMITS['readonly'].value}", "Null", {})
+        except BaseException:
+            session.connection.close()
+            raise
+        return session
+
     def run(
         self,
         statement: bytes,
@@ -116,14 +137,15 @@ class Engine:
         settings: Mapping[str, str] | None = None,
         parameters: Mapping[str, str] | None = None,
         marks_session: bool = False,
+        reads_only: bool = False,
     ) -> Outcome:
-        """Runs one statement and returns what it did; blocks until it is done.
+        """Runs one statement and returns what it did; blocks until it is done. With `reads_only` it runs as the analyst's do.
 
         Raises:
             QueryError: the engine refused it, or no connection became free in time.
         """
-        wanted = self._base_settings | dict(settings or {})
-        with self._session(database, wanted, marks_session=marks_session) as session:
+        wanted = (self._analyst_settings if reads_only else self._base_settings) | dict(settings or {})
+        with self._session(database, wanted, marks_session=marks_session, reads_only=reads_only) as session:
             self._move(session, database, wanted)
             started = time.monotonic()
             result = _query(session.connection, statement, default_format, parameters or {})
@@ -137,8 +159,8 @@ class Engine:
             )
 
     @contextlib.contextmanager
-    def _session(self, database: str, settings: Mapping[str, str], *, marks_session: bool) -> Generator[_Session]:
-        session = self._take(database, settings)
+    def _session(self, database: str, settings: Mapping[str, str], *, marks_session: bool, reads_only: bool) -> Generator[_Session]:
+        session = self._take(database, settings, reads_only=reads_only)
         keep = False
         try:
             yield session
@@ -151,19 +173,26 @@ class Engine:
             # In read-only mode a connection refuses to leave it.
             self._give_back(session, keep=keep and "readonly" not in session.settings)
 
-    def _take(self, database: str, settings: Mapping[str, str]) -> _Session:
+    def _take(self, database: str, settings: Mapping[str, str], *, reads_only: bool) -> _Session:
+        other: _Session | None = None
         with self._free:
             if not self._free.wait_for(lambda: self._idle or self._opened < _CONNECTIONS_MAX or self._closed, timeout=_WAIT_S_MAX):
                 raise QueryError.of(202, f"Too many simultaneous queries: all {_CONNECTIONS_MAX} connections were busy for {_WAIT_S_MAX:g} s")
             if self._closed:
                 raise QueryError.of(236, "The server is shutting down")
-            if self._idle:
-                best = min(range(len(self._idle)), key=lambda index: self._idle[index].distance(database, settings))
+            fitting = [index for index, one in enumerate(self._idle) if one.reads_only == reads_only]
+            if fitting:
+                best = min(fitting, key=lambda index: self._idle[index].distance(database, settings))
                 if self._idle[best].distance(database, settings) == 0 or self._opened >= _CONNECTIONS_MAX // 2:
                     return self._idle.pop(best)
-            self._opened += 1
+            if self._opened >= _CONNECTIONS_MAX:
+                other = self._idle.pop()  # One of the other kind makes room.
+            else:
+                self._opened += 1
         try:
-            return _Session(self._open())
+            if other is not None:
+                other.connection.close()
+            return self._open_session(reads_only=reads_only)
         except QueryError:
             with self._free:
                 self._opened -= 1

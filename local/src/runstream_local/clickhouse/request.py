@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +50,8 @@ class Request:
     parameters: tuple[tuple[str, str], ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     query_id: str = ""
+    user: str = ""
+    password: str = ""
 
 
 def read_parameters(query_string: str, headers: Mapping[str, str], fields: Sequence[tuple[str, str]] = ()) -> Request:
@@ -56,7 +60,10 @@ def read_parameters(query_string: str, headers: Mapping[str, str], fields: Seque
     Raises:
         QueryError: a name cannot be a setting's, or something is asked for that this server cannot do.
     """
+    user, password = _credentials(headers)
     values = {
+        "user": user,
+        "password": password,
         "database": headers.get("X-ClickHouse-Database") or "default",
         "default_format": headers.get("X-ClickHouse-Format") or "TabSeparated",
         **dict(parse_qsl(query_string, keep_blank_values=True)),
@@ -77,7 +84,21 @@ def read_parameters(query_string: str, headers: Mapping[str, str], fields: Seque
         parameters=parameters,
         settings=settings,
         query_id=values.get("query_id", ""),
+        user=values["user"],
+        password=values["password"],
     )
+
+
+def _credentials(headers: Mapping[str, str]) -> tuple[str, str]:
+    """Name and password as the headers have them, in ClickHouse's own or by basic authentication; empty where they say nothing."""
+    kind, _, code = headers.get("Authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        try:
+            name, _, password = base64.b64decode(code, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise QueryError.of(516, "Invalid HTTP header Authorization: it is no basic authentication") from None
+        return name, password
+    return headers.get("X-ClickHouse-User", ""), headers.get("X-ClickHouse-Key", "")
 
 
 def is_own_page(headers: Mapping[str, str]) -> bool:

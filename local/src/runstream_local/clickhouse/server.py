@@ -30,7 +30,8 @@ from runstream_local.clickhouse.body import open_body, spooled
 from runstream_local.clickhouse.engine import Engine, Outcome, quote_string
 from runstream_local.clickhouse.failures import QueryError
 from runstream_local.clickhouse.request import Request, is_own_page, read_parameters
-from runstream_local.clickhouse.statement import Insert, Other, Read, Refused, parse
+from runstream_local.clickhouse.statement import Insert, Other, Read, Refused, Statement, only_reads, parse
+from runstream_local.clickhouse.users import Users
 from runstream_local.ports import HOST
 
 __all__ = ["serve"]
@@ -62,9 +63,10 @@ class _Server(ThreadingHTTPServer):
     # A thread a connection: with keep-alive, waiting for them at the end would mean waiting for idle clients.
     block_on_close = False
 
-    def __init__(self, port: int, engine: Engine, scratch: Path) -> None:
+    def __init__(self, port: int, engine: Engine, scratch: Path, users: Users) -> None:
         super().__init__((HOST, port), _Handler)
         self.engine = engine
+        self.users = users
         self.scratch = scratch
         self._busy = 0
         self._quiet = threading.Condition()
@@ -122,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = cast("_Server", self.server)
         server.begin()
         self._query_id = str(uuid.uuid4())
-        self._body_read = False
+        self._body_read = self._reads_only = False
         try:
             self._dispatch(server, may_write=may_write)
         except QueryError as error:
@@ -151,6 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
             fields = _form_fields(headers["Content-Type"], _read_text(body, b""))
         request = read_parameters(url.query, headers, fields)
         self._query_id = request.query_id or self._query_id
+        self._reads_only = server.users.reads_only(request.user, request.password)
         self._run(server, request, body, may_write=may_write)
 
     def _run(self, server: _Server, request: Request, body: Generator[bytes], *, may_write: bool) -> None:
@@ -166,33 +169,49 @@ class _Handler(BaseHTTPRequestHandler):
             return
         statement = parse(text)
         if isinstance(statement, Insert):
-            if not may_write:
-                raise QueryError.of(164, "Cannot execute query in readonly mode: send it with POST")
+            self._check_may(statement, request, may_write=may_write)
             self._insert(server, request, statement, text, body)
             return
         rest = _read_text(body, b"")
         self._body_read = True
         statement = parse(text + rest) if rest else statement
+        self._check_may(statement, request, may_write=may_write)
         match statement:
             case Refused(code, reason):
                 raise QueryError.of(code, reason)
             case Read():
                 self._read(server, request, statement)
             case Other():
-                if not may_write:
-                    raise QueryError.of(164, "Cannot execute query in readonly mode: send it with POST")
-                outcome = _run(server.engine, request, statement.text, marks_session=statement.marks_session)
+                outcome = self._ask(server.engine, request, statement.text, marks_session=statement.marks_session)
                 self._send(HTTPStatus.OK, outcome.body, _summary(outcome) | {"Content-Type": _content_type(request.default_format)})
             case Insert():
                 # The first megabyte did not reach the data's beginning.
                 raise QueryError.of(229, f"The INSERT statement itself is longer than {_HEAD_BYTES} bytes")
+
+    def _check_may(self, statement: Statement, request: Request, *, may_write: bool) -> None:
+        """Refuses what this request may not do; of an analyst the engine would let through what changes no table, such as an insert into a file, or SYSTEM STOP MERGES."""
+        if isinstance(statement, Insert | Other) and not may_write:
+            raise QueryError.of(164, "Cannot execute query in readonly mode: send it with POST")
+        if self._reads_only and not isinstance(statement, Refused) and not only_reads(statement):
+            raise QueryError.of(164, f"{request.user}: Cannot execute query in readonly mode")
+
+    def _ask(self, engine: Engine, request: Request, sql: bytes, *, marks_session: bool = False) -> Outcome:
+        return engine.run(
+            sql,
+            default_format=request.default_format,
+            database=request.database,
+            settings=dict(request.settings),
+            parameters=dict(request.parameters),
+            marks_session=marks_session,
+            reads_only=self._reads_only,
+        )
 
     def _insert(self, server: _Server, request: Request, statement: Insert, text: bytes, body: Generator[bytes]) -> None:
         with spooled(text[statement.data_at :], body, server.scratch) as path:
             self._body_read = True
             source = f"\nFROM INFILE {quote_string(str(path))} COMPRESSION 'none' ".encode()
             sql = statement.head + source + statement.settings + b" FORMAT " + statement.format.encode()
-            outcome = _run(server.engine, request, sql)
+            outcome = self._ask(server.engine, request, sql)
         # The engine counts rows that come from a file as read.
         written = Outcome(b"", outcome.read_rows, outcome.read_bytes, outcome.read_rows, outcome.read_bytes, outcome.elapsed_s)
         self._send(HTTPStatus.OK, b"", _summary(written) | {"Content-Type": "text/plain; charset=UTF-8"})
@@ -205,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         tail = statement.tail or f"FORMAT {format_name}".encode()
         sql = statement.head + f"\nINTO OUTFILE {quote_string(str(path))} COMPRESSION 'none' ".encode() + tail
         try:
-            outcome = _run(server.engine, request, sql)
+            outcome = self._ask(server.engine, request, sql)
             file = path.open("rb")
         finally:
             path.unlink(missing_ok=True)
@@ -232,17 +251,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-ClickHouse-Server-Display-Name", "runstream")
         self.send_header("Connection", "close" if self.close_connection else "keep-alive")
         self.end_headers()
-
-
-def _run(engine: Engine, request: Request, sql: bytes, *, marks_session: bool = False) -> Outcome:
-    return engine.run(
-        sql,
-        default_format=request.default_format,
-        database=request.database,
-        settings=dict(request.settings),
-        parameters=dict(request.parameters),
-        marks_session=marks_session,
-    )
 
 
 def _read_text(body: Generator[bytes], first: bytes) -> bytes:
@@ -278,13 +286,13 @@ def _summary(outcome: Outcome) -> dict[str, str]:
     return {"X-ClickHouse-Summary": json.dumps({name: str(number) for name, number in numbers.items()}, separators=(",", ":"))}
 
 
-def serve(data: Path, port: int, config: Path | None = None) -> int:
+def serve(data: Path, port: int, config: Path | None = None, users: Users | None = None) -> int:
     """Opens the engine on `data`, serves it on loopback until SIGTERM or SIGINT, then finishes what runs (5 s at most) and closes it."""
     scratch = data / "tmp" / "http"
     shutil.rmtree(scratch, ignore_errors=True)  # what a hard kill left
     scratch.mkdir(parents=True)
     engine = Engine(data, config)
-    server = _Server(port, engine, scratch)
+    server = _Server(port, engine, scratch, users or Users())
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame

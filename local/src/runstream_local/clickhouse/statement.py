@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Insert", "Other", "Read", "Refused", "Statement", "parse"]
+__all__ = ["Insert", "Other", "Read", "Refused", "Statement", "only_reads", "parse"]
 
 _TOKEN = re.compile(
     rb"""
@@ -98,6 +98,17 @@ def parse(text: bytes) -> Statement:
     if first in _READ_WORDS:
         return _parse_read(text[:end], tokens)
     return Other(text[:end], marks_session=first in _SESSION_WORDS or b"TEMPORARY" in words[:4])
+
+
+def only_reads(statement: Statement) -> bool:
+    """Whether a statement is one that a user who may only read can send: a table, or settings of the connection. What its parts do is the engine's to judge."""
+    match statement:
+        case Read():
+            return True
+        case Other(text, _):
+            return _first_word(text) in _SESSION_WORDS
+        case _:
+            return False
 
 
 def _first_word(text: bytes) -> bytes:

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load({"clickhouse_database": args.database})
     waiting = _waiting(settings)
     try:
-        store = Store(settings.clickhouse_url, settings.clickhouse_database)
+        store = Store(settings.reading_url, settings.clickhouse_database)
         run_id, title = _find(store, args.run, {one["run_id"]: one["project"] for one in waiting})
         writers = store.read(run_id)
     except SqlError as error:

@@ -9,13 +9,13 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from runstream_schemas.settings import PREFIX, Settings, load
+from runstream_schemas.settings import PREFIX, SECRET, Settings, load
 
 if TYPE_CHECKING:
     import argparse
 
 SUMMARY = "list every setting with its value and meaning"
-_SECRET = ("kafka_options", "clickhouse_url", "webhook", "webhook_secret", "notify")
+_ADDRESSES = ("clickhouse_url", "read_url")  # Hidden where they have a user.
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     values: dict[str, str] = {}
     for name in default:
         value = getattr(settings, name)
-        hidden = name in _SECRET and value != default[name].get_default() and "@" in str(value) + "@" * (name != "clickhouse_url")
+        hidden = name in SECRET and value != default[name].get_default() and "@" in str(value) + "@" * (name not in _ADDRESSES)
         values[name] = "(set)" if hidden else str(value)
     if args.json:
         sys.stdout.write(json.dumps(values) + "\n")

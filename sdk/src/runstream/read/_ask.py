@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # 64-bit integers as numbers, and NaN and infinities as their names, which `float` reads.
 _JSON = {"output_format_json_quote_64bit_integers": "0", "output_format_json_quote_denormals": "1"}
 
+_NOBODY = 516  # ClickHouse's code for a name or password that is wrong.
+
 
 class ReadError(Exception):
     """What was asked for could not be read: no ClickHouse is named, none answers, it refused the question, or no such run is there.
@@ -38,9 +40,9 @@ class Store:
 
     def __init__(self, url: str | None, database: str | None) -> None:
         settings = load({"clickhouse_url": url, "clickhouse_database": database})
-        if url is None and origin_of("clickhouse_url") == "default":
+        if url is None and settings.read_url is None and origin_of("clickhouse_url") == "default":
             raise ReadError("no ClickHouse is named to read from: set RUNSTREAM_CLICKHOUSE_URL, pass url=, or start a stack with `runstream up`")
-        self._url = settings.clickhouse_url
+        self._url = settings.reading_url
         self._database = settings.clickhouse_database
 
     @contextmanager
@@ -51,7 +53,8 @@ class Store:
             with open_answer(self._url, sql, database=self._database, answer_format=answer_format, settings=asked) as answer:
                 yield answer
         except SqlError as error:
-            raise ReadError(str(error), code=error.code) from error
+            hint = "; RUNSTREAM_ANALYST_PASSWORD has the password of the user that RUNSTREAM_READ_URL names" if error.code == _NOBODY else ""
+            raise ReadError(f"{error}{hint}", code=error.code) from error
 
     def rows(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
         """The rows of an answer by column; raises ReadError."""
