@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # A client logs events and belongs to no run.
-WriterKind = Literal["rank", "hardware", "client"]
+WriterKind = Literal["rank", "hardware", "client", "console"]
 State = Literal["running", "finished", "failed", "killed", "preempted", "crashed"]
 ParamKind = Literal["null", "bool", "int", "float", "string", "list"]
 ValueKind = Literal["null", "bool", "int", "float", "string", "list", "bytes", "tensor"]

@@ -16,6 +16,7 @@ from runstream_producers.journal.compilers import untraced
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from runstream._console import Console
     from runstream._rows import Rows
     from runstream._run import Run
     from runstream_producers.journal.writer import JournalWriter
@@ -37,6 +38,7 @@ class Finishing(_checks.Reports):
         self._ending: _ends.Ending | None = None
         self._finished: Finished | None = None
         self._delivery = Delivery(self._settings)
+        self._console: Console | None = None
         if self._journal is not None:
             self._delivery.follow(self._journal)
 
@@ -95,6 +97,8 @@ class Finishing(_checks.Reports):
     def close_journal(self, deadline: float) -> None:
         """Ends the journal with what has been noted, once rows that wait for a device are read, at `deadline` at the latest; from here on nothing is recorded."""
         self.end_uploads(deadline)
+        if self._console is not None:
+            self._console.end()
         self._rows.wait_for_devices(deadline)
         ending = self._ending or _ends.FINISHED
         self.closing = True
@@ -103,6 +107,16 @@ class Finishing(_checks.Reports):
         finally:
             self.closing = False
             _live.send_held()
+
+    def capture_console(self) -> None:
+        """Records what this process and its children write from here on; where that cannot be, it is told."""
+        if self._journal is None:
+            return
+        from runstream import _console
+
+        self._console, why = _console.begin(self._journal, self._settings)
+        if why:
+            self._report("console", f"what is written to stdout and stderr is not recorded: {why}", always=True)
 
     def end_uploads(self, deadline: float) -> None:
         """Waits for uploads that go on beside training, at most until `deadline` of the monotonic clock; a run that has none waits for none."""
@@ -131,6 +145,8 @@ class Finishing(_checks.Reports):
         rows = self._rows.rows
         try:
             self._delivery.wait(deadline)
+            if self._console is not None and self._delivery.ships:
+                self._console.wait(deadline)
         finally:  # Also when Ctrl-C ends the waiting: then it is not begun again at exit.
             self._delivery.stop(deadline, join=not in_signal())
             self._finished = self._answer(rows)
@@ -155,7 +171,7 @@ class Finishing(_checks.Reports):
     def after_fork(self) -> None:
         """In a forked child: acknowledgements, agent and end are the parent's until the child logs and so begins a journal of its own."""
         self._delivery.forget()
-        self._finished = self._ending = None
+        self._finished = self._ending = self._console = None
         self._rows.after_fork()
 
     def begun_in_child(self) -> None:

@@ -115,8 +115,10 @@ def init(
         run.change(name=name, metadata=metadata, group=group, parent=parent, **said)
     if config is not None:
         run.take_params("config of init", config)
-    if chosen.mode != "disabled" and run.rank == 0 and "packages" in _parts(chosen.capture):
+    if chosen.mode != "disabled" and launch.local_rank == 0 and "packages" in _parts(chosen.capture):
         run.take_params("packages", _installed.params())
+    if chosen.console:
+        run.capture_console()
     os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=str)
     previous = current()
     if previous is not None and previous.alive and _interactive():
