@@ -143,6 +143,7 @@ def place_of(kafka: str, folder: Path, **settings: str) -> Place:
         "hardware_interval": "0",
         "segment_bytes": "65536",
         "batch_size": "16384",
+        "capture": "all,-packages",  # Which are params, and hundreds of texts in each of them.
         **settings,
     }
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}

@@ -76,4 +76,5 @@ def test_the_guide_runs_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
             exec(compile(block, "docs/sdk.md", "exec"), names)
         assert recorded.summary() == {"best_accuracy": 0.9}
         assert {"pushed", "resumed", "checkpoint_finished", "deployed", "run_started"} <= {one["name"] for one in recorded.events()}
+    monkeypatch.delenv("RUNSTREAM_CAPTURE")
     exec(compile(blocks[3], "docs/sdk.md", "exec"), names)

@@ -282,7 +282,7 @@ def test_the_identity_of_a_writer(offline: Offline, monkeypatch: pytest.MonkeyPa
     assert (one.run_id, one.project, one.kind, one.rank, one.local_rank, one.world_size, one.attempt) == (run.id, "p", "rank", 1, 1, 2, "torchrun-j-3")
     assert abs(one.started_ms / 1000 - time.time()) < 60
     assert {"python", "platform", "command", "directory", "env.RANK"} <= set(one.environment)
-    assert "packages" not in one.environment, "the first rank of the node tells them"
+    assert "packages" not in one.environment, "they are params"
 
 
 def test_a_context_manager_finishes(offline: Offline) -> None:

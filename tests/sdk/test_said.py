@@ -436,7 +436,7 @@ def test_nobody_can_be_asked_offline(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_surroundings_can_be_turned_off_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is captured is what was asked for; secrets in variables are hidden; git and packages are the first rank's to tell."""
+    """What is captured is what was asked for; secrets in variables are hidden; git is the first rank's to tell, and packages stand in params."""
     monkeypatch.setenv("HF_TOKEN", "abc")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("UNRELATED", "x")
@@ -446,7 +446,8 @@ def test_surroundings_can_be_turned_off_part_by_part(tmp_path: Path, monkeypatch
     assert any(one.startswith("numpy==") for one in packages())
     assert captured(frozenset(), first_of_node=True) == {}
     others = captured(frozenset(PARTS), first_of_node=False)
-    assert not any(name.startswith(("git.", "packages")) for name in others)
+    assert not any(name.startswith("git.") for name in others)
+    assert "packages" not in everything, "they would go along with each heartbeat"
     monkeypatch.chdir(tmp_path)
     assert not any(name.startswith("git.") for name in captured(frozenset({"git"}), first_of_node=True)), "no repository"
 

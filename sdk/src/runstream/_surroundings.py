@@ -31,7 +31,10 @@ _PACKAGES_MAX = 2000
 
 
 def captured(parts: frozenset[str], *, first_of_node: bool) -> dict[str, str]:
-    """What is known of this process's surroundings, as texts by name. Git and packages are the first rank's of a node to tell, since its others have the same."""
+    """What is known of this process's surroundings, as texts by name. Git is the first rank's of a node to tell, since its others have the same.
+
+    Packages are params (`_installed`): these texts go along with each sign of life of a writer, and a list of packages would be most of it.
+    """
     out: dict[str, str] = {}
     if "python" in parts:
         out["python"] = platform.python_version()
@@ -45,8 +48,6 @@ def captured(parts: frozenset[str], *, first_of_node: bool) -> dict[str, str]:
         out |= {f"env.{name}": value for name, value in _variables(os.environ).items()}
     if first_of_node and "git" in parts:
         out |= _git(_directory())
-    if first_of_node and "packages" in parts:
-        out["packages"] = "\n".join(packages())
     return out
 
 
