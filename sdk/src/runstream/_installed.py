@@ -53,6 +53,8 @@ def _origin(path: Path) -> dict[str, Any] | None:
         url = without_credentials(str(told["url"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if not url:
+        return None
     out: dict[str, Any] = {"url": url}
     told = cast("dict[str, Any]", told)
     vcs: Any = told.get("vcs_info")
