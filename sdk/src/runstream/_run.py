@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runstream import _checks, _clock, _ends, _existed, _live
 from runstream._alerts import rule_of
-from runstream._artifact_calls import ArtifactCalls
 from runstream._finish import TIMEOUT_S, Finishing
+from runstream._model_calls import ModelCalls
 from runstream._rows import NoRows
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.compilers import untraced
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from runstream_schemas.settings import Settings
 
 
-class Run(ArtifactCalls, Finishing):
+class Run(ModelCalls, Finishing):
     """One process's part in a run. Made by `runstream.init`; usable as a context manager, which finishes it.
 
     Attributes:

@@ -23,6 +23,7 @@ from runstream.read._artifacts import (
 )
 from runstream.read._ask import ReadError
 from runstream.read._hardware import HardwareSeries, hardware
+from runstream.read._media import StoredLine, StoredMedia, lines, media
 from runstream.read._metrics import Series, metrics, metrics_table
 from runstream.read._records import (
     Definition,
@@ -54,6 +55,8 @@ __all__ = [
     "StoredAlert",
     "StoredDataset",
     "StoredEvent",
+    "StoredLine",
+    "StoredMedia",
     "StoredModel",
     "StoredRun",
     "StoredValue",
@@ -64,6 +67,8 @@ __all__ = [
     "definitions",
     "events",
     "hardware",
+    "lines",
+    "media",
     "metrics",
     "metrics_table",
     "model_version",

@@ -26,7 +26,7 @@ SELECT toString(artifact_id) AS id, toString(run_id) AS run, kind, relation, nam
 FROM artifacts
 """
 _VERSION = """
-SELECT project, name, number, version, toString(run_id) AS run_id, toString(artifact_id) AS artifact, uri, size, toString(context) AS context, step,
+SELECT project, name, number, version, toString(run_id) AS run, toString(artifact_id) AS artifact, uri, size, toString(context) AS context, step,
     toUnixTimestamp64Milli(time) AS ms, saves, metadata
 FROM model_versions
 """
@@ -161,7 +161,7 @@ def models(run: AnyRun | None = None, *, name: str | None = None, url: str | Non
     store = Store(url, database)
     where, asked = _of_run(store, run, {"name": text_of("name", name)})
     sql = f"""
-        SELECT toString(run_id) AS run_id, project, name, framework, class AS type, parameters, trainable, bytes, layers_uri, toUnixTimestamp64Milli(time) AS ms, metadata
+        SELECT toString(run_id) AS run, project, name, framework, class AS type, parameters, trainable, bytes, layers_uri, toUnixTimestamp64Milli(time) AS ms, metadata
         FROM models WHERE 1{where} ORDER BY time, name
     """
     found: list[StoredModel] = []
@@ -209,7 +209,7 @@ def datasets(run: AnyRun | None = None, *, name: str | None = None, url: str | N
     store = Store(url, database)
     where, asked = _of_run(store, run, {"name": text_of("name", name)})
     sql = f"""
-        SELECT toString(run_id) AS run_id, project, name, framework, class AS type, samples, batches, batch_size, workers, shuffled, columns, rank,
+        SELECT toString(run_id) AS run, project, name, framework, class AS type, samples, batches, batch_size, workers, shuffled, columns, rank,
             toString(context) AS context, toUnixTimestamp64Milli(time) AS ms, metadata
         FROM datasets WHERE 1{where} ORDER BY time, name, rank
     """
@@ -227,30 +227,30 @@ def _of_run(store: Store, run: AnyRun | None, given: Mapping[str, object]) -> tu
 
 
 def _timed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with its time as a datetime."""
-    return {name: one for name, one in row.items() if name != "ms"} | {"time": moment(row["ms"])}
+    """The row with its run's id, and its time as a datetime."""
+    return {name: one for name, one in row.items() if name not in ("ms", "run")} | {"time": moment(row["ms"]), "run_id": row["run"]}
 
 
 def _artifact(row: dict[str, Any]) -> Artifact:
-    return Artifact(run_id=row.pop("run"), metadata=told(row.pop("metadata")), **_timed(row))
+    return Artifact(**_timed(row | {"metadata": told(row["metadata"])}))
 
 
 def _version(row: dict[str, Any]) -> ModelVersion:
     time = moment(row["ms"])
     made = Artifact(
         id=row["artifact"],
-        parent=row["run_id"],
+        parent=row["run"],
         path=str(told(row["metadata"]).get("file", row["name"])),
         checksum=row["version"],
         size=row["size"],
         uri=row["uri"],
         kind="model_version",
         name=row["name"],
-        run_id=row["run_id"],
+        run_id=row["run"],
         context=row["context"],
         step=row["step"],
         metadata=told(row["metadata"]),
         time=time,
     )
-    fields = {name: row[name] for name in ("project", "name", "number", "version", "run_id", "context", "step", "saves")}
-    return ModelVersion(**fields, artifact=made, time=time)
+    fields = {name: row[name] for name in ("project", "name", "number", "version", "context", "step", "saves")}
+    return ModelVersion(**fields, run_id=row["run"], artifact=made, time=time)

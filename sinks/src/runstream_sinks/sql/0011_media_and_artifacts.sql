@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS media_log
     counted Bool COMMENT 'true if the steps of a line''s points go on from the last one before them',
     steps Array(Int64) COMMENT 'steps of a line''s points; empty where they are counted' CODEC(ZSTD(1)),
     points Array(Float64) COMMENT 'values of a line''s points' CODEC(ZSTD(1)),
-    value String COMMENT 'the value as JSON text; empty for lines, images and what is in the artifact store' CODEC(ZSTD(1)),
+    value String COMMENT 'the value as JSON text; of an image its width and height where known; empty for lines and what is in the artifact store' CODEC(ZSTD(1)),
     mime_type LowCardinality(String) COMMENT 'type of an image, or of the object in the artifact store',
     data String COMMENT 'the bytes of an image; empty where it is in the artifact store' CODEC(ZSTD(1)),
     uri String COMMENT 'object in the artifact store that holds the value; empty where this row does',
