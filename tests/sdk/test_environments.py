@@ -30,7 +30,7 @@ def installed(site: Path, name: str, direct: Any = None) -> None:
 
 
 def test_the_first_rank_records_what_is_installed(offline: Offline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python and packages are params of rank 0 alone, once; `capture` leaves them out, and `log_packages` tells them anew."""
+    """Python and packages are params of the first rank of a node; `capture` leaves them out, and `log_packages` tells them anew."""
     with runstream.init("p", capture="all") as run:
         params = {one["key"]: json.loads(one["value"]) for one in offline.records(run, fmt.Kind.PARAM)}
         run.log_packages()
@@ -42,6 +42,7 @@ def test_the_first_rank_records_what_is_installed(offline: Offline, monkeypatch:
             pass
         assert offline.records(run, fmt.Kind.PARAM) == []
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     with runstream.init("p", id="x", capture="all") as run:
         pass
     assert offline.records(run, fmt.Kind.PARAM) == []
