@@ -75,6 +75,7 @@ def write_metrics(run: runstream.Run) -> None:
         "why": "done",
         "none": None,
         "list": [1, "a"],
+        "dict": {"a": {"b": [None]}},
         "raw": b"\x01",
         "grid": ATTENTION,
     }
@@ -103,7 +104,7 @@ def written(held: dict[str, Written], environment: dict[str, str], answers: Answ
     if "it" in held:
         return held["it"]
     said: dict[str, Any] = {"owner": "ada", "namespace": "vision", "framework": "numpy", "task": "test", "notes": "words", "tags": ["a", "b"]}
-    config = {"optimizer": {"lr": 0.1, "api_key": SECRET}, "layers": [64, "x"], "none": None, "on": True, "big": 1 << 62, "seed": 0}
+    config = {"optimizer": {"lr": 0.1, "api_key": SECRET}, "layers": [64, "x"], "none": None, "on": True, "big": 1 << 62, "seed": 0, "empty": {}}
     run = runstream.init(
         PROJECT, "whole", external_id="job-1", group="sweep", config=config, metadata={"k": [1]}, mode="inline", capture="python,command,git,packages", **said
     )
@@ -267,7 +268,7 @@ def test_the_summary_has_what_was_set_beside_what_is_computed(written: Written) 
     summary = read.summary(written.run_id)
     grid = summary.pop("grid")
     assert np.array_equal(grid, ATTENTION)
-    assert summary == {"training_accuracy": 0.75, "epochs": 3, "ok": True, "why": "done", "none": None, "list": [1, "a"], "raw": b"\x01"}
+    assert summary == {"training_accuracy": 0.75, "epochs": 3, "ok": True, "why": "done", "none": None, "list": [1, "a"], "dict": {"a": {"b": [None]}}, "raw": b"\x01"}
     assert {name: type(value) for name, value in summary.items()}["epochs"] is int
     [row] = written.rows("SELECT f64 FROM run_summary WHERE run_id = {run:UUID} AND name = 'training_accuracy'")
     assert row["f64"] == 0.75
@@ -282,7 +283,7 @@ def test_the_summary_has_what_was_set_beside_what_is_computed(written: Written) 
 def test_params_keep_types_history_and_conflicts(written: Written) -> None:
     """Types come back, a later value is a new version, and where ranks differ each one's value is told."""
     params = {key: value for key, value in read.params(written.run_id).items() if not key.startswith("environment.")}
-    wanted = {"layers": [64, "x"], "none": None, "on": True, "big": 1 << 62, "batch": 8, "seed": 0, "optimizer.lr": 0.01, "optimizer.api_key": "[hidden]"}
+    wanted = {"layers": [64, "x"], "none": None, "on": True, "big": 1 << 62, "batch": 8, "seed": 0, "empty": {}, "optimizer.lr": 0.01, "optimizer.api_key": "[hidden]"}
     assert params == wanted
     assert {key: type(value) for key, value in params.items()} == {key: type(value) for key, value in wanted.items()}
     assert [one.value for one in read.param_history(written.run_id, "optimizer.lr")] == [0.1, 0.01]

@@ -119,7 +119,7 @@ def test_params_keep_their_types(offline: Offline, caplog: pytest.LogCaptureFixt
         "i": ("int", 1 << 70),
         "s": ("string", "ü"),
         "nested.a.b": ("int", 1),
-        "nested.empty": ("string", "{}"),
+        "nested.empty": ("dict", {}),
         "list": ("list", [1, "x", None, [True]]),
         "set": ("list", ["a", "b"]),
         "layers": ("list", [{"type": "conv", "k": [3, 3]}, {}]),

@@ -224,6 +224,21 @@ class NoText:
     __repr__ = __str__
 
 
+def test_a_context_that_is_none_is_told_among_calls_that_are_known() -> None:
+    """Where the same names were logged in that context by its text, a number in its place is told all the same, and its row and count of steps are that context's."""
+    with testing.recorder() as recorded, runstream.init("p") as run:
+        for _ in range(3):
+            run.log({"a": 1.0}, context="5", subject="7")
+        for odd in ({"context": 5, "subject": "7"}, {"context": "5", "subject": 7}):
+            with pytest.raises(StrictError, match="of log must be a text"):
+                run.log({"a": 1.0}, **odd)  # pyright: ignore[reportArgumentType]
+    with testing.recorder(strict=False) as recorded, runstream.init("p") as run:
+        run.log({"a": 1.0}, context="5")
+        run.log({"a": 2.0}, context=5)  # pyright: ignore[reportArgumentType]
+        run.log({"a": 3.0}, context="5")
+    assert [(row.context, row.step, row.values["a"]) for row in recorded.rows()] == [("5", 0, 1.0), ("5", 1, 2.0), ("5", 2, 3.0)]
+
+
 @pytest.mark.parametrize("name", ["fail", "mark_preempted", "log_event", "define_metric", "alert", "update_metadata", "alert_on", "change", "summary", "log"])
 def test_what_cannot_be_told_ends_no_training(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """A value whose text cannot be had is told in every place, and the run goes on."""

@@ -89,6 +89,7 @@ def test_fields_keep_their_values(name: Name, record: rec.Record) -> None:
         ("string", '"adam"', ("adam", None, None, None)),
         ("string", r'"\ud800"', ("?", None, None, None)),
         ("list", "[1, [2]]", (None, None, None, None)),
+        ("dict", "{}", (None, None, None, None)),
     ],
 )
 def test_params_fill_the_column_of_their_kind(kind: rec.ParamKind, value: str, columns: tuple[object, ...]) -> None:

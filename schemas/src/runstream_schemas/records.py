@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # A client logs events and belongs to no run.
 WriterKind = Literal["rank", "hardware", "client", "console"]
 State = Literal["running", "finished", "failed", "killed", "preempted", "crashed"]
-ParamKind = Literal["null", "bool", "int", "float", "string", "list"]
-ValueKind = Literal["null", "bool", "int", "float", "string", "list", "bytes", "tensor"]
+ParamKind = Literal["null", "bool", "int", "float", "string", "list", "dict"]
+ValueKind = Literal["null", "bool", "int", "float", "string", "list", "dict", "bytes", "tensor"]
 MediaKind = Literal["value", "line", "bar", "table", "heatmap", "labelmap", "evaluation", "image", "histogram", "text"]
 ArtifactKind = Literal["file", "folder", "tracked", "model", "model_version", "dataset"]
 ArtifactRelation = Literal["output", "input"]

@@ -101,12 +101,12 @@ def _list(items: list[Any], depth: int, *, in_order: bool) -> Told:
 
 
 def _object(value: Mapping[Any, Any], depth: int) -> Told:
-    """A dictionary inside of a list as a JSON object; an empty one of its own as the text `{}`, since no kind of param is an object."""
+    """A dictionary as a JSON object: inside of a list, as a summary value, or an empty one among params, where others flatten."""
     told = {val.text_of(key): _told(item, depth + 1) for key, item in value.items()}
     if any(kind is None for kind, _ in told.values()):
         return _NONE
     text = "{" + ", ".join(f"{json.dumps(key)}: {item}" for key, (_, item) in told.items()) + "}"
-    return "string", text if depth else json.dumps(text)
+    return "dict", text
 
 
 def json_values(what: str, metadata: Mapping[Any, Any], report: Callable[[str, str], None]) -> dict[str, str]:

@@ -110,7 +110,7 @@ def summary_of(name: str, value: Any, now_ms: int, report: Report) -> dict[str, 
     if fields is None:
         report(
             f"summary:{name}",
-            f"summary value {val.shown(name)} was not set: expected bool, int, float, string, None, a list of them, bytes or an array, got {val.told(value)}",
+            f"summary value {val.shown(name)} was not set: expected bool, int, float, string, None, a list or dict of them, bytes or an array, got {val.told(value)}",
         )
         return None
     return {"time_ms": now_ms, "name": name, "role": "summary"} | fields

@@ -45,7 +45,7 @@ class Said(_checks.Reports):
     @untraced
     @_checks.guarded(None)
     def log_params(self, params: Mapping[str, Any], *, context: str | enum.Enum | None = None) -> None:
-        """Logs parameters: nested dicts flatten with `.`, and bool, int, float, string, None and lists keep their types. A later value of a key is a new version of it.
+        """Logs parameters: nested dicts flatten with `.`, and bool, int, float, string, None, lists and empty dicts keep their types. A later value of a key is a new version of it.
 
         Values that are secrets by their names or shapes are hidden (docs/sdk.md has the rule).
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Summary(MutableMapping[str, Any]):
     """Values by name; the newest of each name holds, over all ranks.
 
-    A value is bool, int, float, a text, None, a list of these, bytes or an array. Reading gives what this process has set; `runstream.read.summary` gives what is stored.
+    A value is bool, int, float, a text, None, a list or dict of these, bytes or an array. Reading gives what this process has set; `runstream.read.summary` gives what is stored.
 
     Example:
         >>> run.summary["best_accuracy"] = 0.981

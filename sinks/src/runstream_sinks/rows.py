@@ -212,7 +212,7 @@ def _typed(kind: str, value: str) -> tuple[str | None, int | None, float | None,
             return None, None, parsed, None
         case "string", str():
             return parsed.encode("utf-8", "replace").decode(), None, None, None  # JSON can spell half a surrogate pair; UTF-8 cannot.
-        case ("null", None) | ("list", list()):
+        case ("null", None) | ("list", list()) | ("dict", dict()):
             return None, None, None, None
         case _:
             raise MalformedRecord(f"value must be JSON text of the kind it names, got {type(parsed).__name__}")

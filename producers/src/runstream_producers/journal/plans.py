@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import struct
 import sys
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ _ORDER = "@" if sys.byteorder == "little" else "<"
 # Types whose values struct packs as what they are. It would pack complex numbers, moments and texts of numpy, too, and lose what they mean.
 # numpy's numbers join once one is met, since this module does not import numpy by itself.
 quick_types: set[type] = {float, int, bool}
+# Only numpy's own: reading a value of another class of such a name would run that class's code in the middle of a compiled call.
 _NUMPY_NUMBERS = frozenset(
     {"bool", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "longlong", "ulonglong"}
 )
@@ -51,11 +53,32 @@ class Scopes:
         self.plain = self.of(None, "")
 
     def of(self, context: Any, subject: Any) -> Scope:
-        """The scope of a context and subject, whatever they were given as; raises what turning them into text raises."""
+        """The scope of a context and subject as they should be; raises TypeError for others, so that each call with them goes the slow way, which tells."""
+        if type(context) is str:
+            where = context if context.isascii() else val.text_of(context)
+        elif context is None:
+            where = ""
+        elif isinstance(context, enum.Enum):
+            where = val.text_of(context.name.lower())
+        elif isinstance(context, str):
+            where = val.text_of(context)
+        else:
+            raise TypeError
+        if not subject:
+            about = ""
+        elif isinstance(subject, str):
+            about = subject if type(subject) is str and subject.isascii() else val.text_of(subject)
+        else:
+            raise TypeError
+        return self._by_place.get((where, about)) or self._new(where, about)
+
+    def of_any(self, context: Any, subject: Any) -> Scope:
+        """The same, whatever they were given as; raises what turning them into text raises."""
         place = (val.context_of(context), val.text_of(subject) if subject else "")
-        scope = self._by_place.get(place)
-        if scope is None:
-            scope = self._by_place[place] = Scope(*place)
+        return self._by_place.get(place) or self._new(*place)
+
+    def _new(self, context: str, subject: str) -> Scope:
+        scope = self._by_place[context, subject] = Scope(context, subject)
         return scope
 
     def forget(self) -> None:
@@ -89,5 +112,6 @@ def suited(plan: Plan, data: Mapping[Any, Any]) -> Plan:
     kinds = set(map(type, data.values()))
     if kinds <= {float, int, bool}:
         return plan
-    quick_types.update(kind for kind in kinds if kind.__module__ == "numpy" and kind.__name__ in _NUMPY_NUMBERS)
+    numpy: Any = sys.modules.get("numpy")
+    quick_types.update(kind for kind in kinds if kind.__module__ == "numpy" and kind.__name__ in _NUMPY_NUMBERS and getattr(numpy, kind.__name__, None) is kind)
     return (False, *plan[1:])

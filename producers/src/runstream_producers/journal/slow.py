@@ -60,7 +60,7 @@ class SlowWay:
             return
         try:
             flat, refused, readers, others, given_up = val.flatten(data, devices.reader_of, blobs.blob_of)
-            scope = self._scopes.of(context, subject)
+            scope = self._scopes.of_any(context, subject)
             found = self._sources.news(scope, flat.keys() | others.keys(), source, data)
             odd_names = [key for key in data if not isinstance(key, str)]
             # Names, places and types are looked at when a key set is first met in a segment.

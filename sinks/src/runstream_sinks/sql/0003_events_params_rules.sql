@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS params_log
     time DateTime64(3, 'UTC') COMMENT 'when it was logged',
     key String COMMENT 'dotted key, such as optimizer.lr',
     context LowCardinality(String) COMMENT 'phase such as training; may be empty',
-    kind LowCardinality(String) COMMENT 'null, bool, int, float, string or list',
+    kind LowCardinality(String) COMMENT 'null, bool, int, float, string, list or dict, which is empty',
     value String COMMENT 'the value as JSON text; NaN, Infinity and -Infinity by name',
     str Nullable(String) COMMENT 'the value of kind string',
     i64 Nullable(Int64) COMMENT 'the value of kind int where 64 bits hold it',

@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS values_log
     context LowCardinality(String) COMMENT 'phase such as training or validation; may be empty',
     subject LowCardinality(String) COMMENT 'what the value is about; empty is the run itself',
     step Nullable(Int64) COMMENT 'step of a metric''s value',
-    kind LowCardinality(String) COMMENT 'null, bool, int, float, string, list, bytes or tensor',
+    kind LowCardinality(String) COMMENT 'null, bool, int, float, string, list, dict, bytes or tensor',
     value String COMMENT 'the value as JSON text; empty for bytes and tensors' CODEC(ZSTD(1)),
     str Nullable(String) COMMENT 'the value of kind string' CODEC(ZSTD(1)),
     i64 Nullable(Int64) COMMENT 'the value of kind int where 64 bits hold it',
