@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests mostly wait for services, so a few more run side by side than a small machine has cores. A file's tests stay together, since they share what they start.
 TEST_WORKERS ?= 3
 
-.PHONY: help setup frameworks demo check test soak lock clean
+.PHONY: help setup frameworks demo check test soak bench lock clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ check: setup  ## Lint, format, types (strict), layers
 
 test: check  ## Check, then run every test
 	@$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
+
+bench: setup  ## Run all benchmarks (the better part of an hour) and publish what they say in docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.publish
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 lock: setup  ## Pin requirements*.in anew (needs uv; names no download host)

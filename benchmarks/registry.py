@@ -49,6 +49,10 @@ BENCHMARKS = {
         Benchmark(
             "recovery", "a processor killed hard: until another has its partitions, until its state is read back, and the memory of a series (takes minutes)"
         ),
+        Benchmark("e2e", "the whole pipeline for a minute: sustained points a second, how old rows and alerts are when they can be read, cores by stage"),
+        Benchmark(
+            "scale", "what a thousand points cost each stage, from 10 thousand to a million points a second and from 10 to a million series (takes minutes)"
+        ),
         Benchmark("chart", "curves of a run of 102 million points over HTTP: fresh, merged, just replayed, through a rollup (takes minutes)"),
     )
 }

@@ -1,0 +1,40 @@
+"""The whole pipeline on this machine, at a sustained load: four ranks of 1,000 names, their agent, Kafka, a processor with rules, a sink, the engine, all on the same cores.
+
+For 60 seconds (`--seconds` below 60 changes nothing) ranks log 560,000 points a second; how old rows and alerts are when they can be read tells whether everything keeps up. `balanced` says
+that what was logged, shipped and stored is the same for each rank afterwards. Each stage's share is told in cores.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.figures import Bar, Figure
+from benchmarks.pipeline import STAGES, Load, pipeline, run_load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOAD_S = 60.0
+_RANKS, _NAMES, _CALLS_S = 4, 1000, 140.0
+
+
+def run(seconds: float) -> Iterator[Figure]:
+    """Points a second, ages, the balance, and cores by stage."""
+    load = Load(_RANKS, _NAMES, _CALLS_S, max(_LOAD_S, seconds))
+    with pipeline() as journals:
+        seen = run_load(load, journals)
+    rows, alerts = len(seen.row_ages), len(seen.alert_ages)
+    yield Figure("points_s", seen.points / seen.lasted_s, "points/s", load.ranks, Bar(">=", 500_000))
+    yield Figure("points_logged", seen.points, "points", load.ranks, Bar(">=", 1))
+    yield Figure("balanced", float(seen.balanced), "share", load.ranks, Bar("==", 1))
+    yield Figure("freshness_p50_s", float(np.percentile(seen.row_ages, 50)), "s", rows)
+    yield Figure("freshness_p99_s", float(np.percentile(seen.row_ages, 99)), "s", rows, Bar("<=", 5.0))
+    yield Figure("alert_p50_s", float(np.percentile(seen.alert_ages, 50)), "s", alerts)
+    yield Figure("alert_p95_s", float(np.percentile(seen.alert_ages, 95)), "s", alerts, Bar("<=", 2.0))
+    yield Figure("alerts_share", alerts / (2 * load.alarms), "share", alerts, Bar("==", 1))
+    for stage in STAGES:
+        yield Figure(f"cores_{stage}", seen.on_core_s[stage] / seen.counted_s, "cores", 1)
+        if stage in seen.rss_mb:
+            yield Figure(f"rss_mb_{stage}", seen.rss_mb[stage], "MiB", 1)

@@ -1,0 +1,56 @@
+"""The page of published figures, made from the results and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.plots import PLOTS
+from benchmarks.registry import BENCHMARKS
+from benchmarks.results import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.results import Result
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOTS_FOLDER = ROOT / "docs" / "plots"
+_HEAD = """# Benchmarks
+
+Made by `make bench` from `benchmarks/results/`; do not edit. `python -m benchmarks NAME` measures one of them on your machine, `python -m benchmarks ls` says what each
+measures. Bars are what we hold ourselves to. Ratios compare within one run, since machines differ and are noisy; a figure without a bar is there to be read.
+
+"""
+_SHOWN = {
+    "e2e-cores.svg": "Cores by stage, with the whole pipeline on this machine",
+    "scale-rate.svg": "What a point costs each stage, by points a second",
+    "scale-series.svg": "What a point costs each stage, by series",
+}
+
+
+def render(results: Sequence[Result]) -> str:
+    """The page, as Markdown."""
+    parts = [_HEAD, _missed(results)]
+    for one in results:
+        machine, versions = one.machine, ", ".join(f"{name} {version}" for name, version in one.versions.items())
+        parts.append(f"## {one.benchmark}\n\n{_sentence(BENCHMARKS[one.benchmark].about)}\n\n")
+        parts += [f"![{_SHOWN[name]}](plots/{name})\n\n" for name, (benchmark, _) in PLOTS.items() if benchmark == one.benchmark]
+        parts.append("| figure | value | unit | bar | holds | n |\n| --- | ---: | --- | --- | --- | ---: |\n")
+        for row in one.figures:
+            verdict = {None: "", True: "yes", False: "**no**"}[row["holds"]]
+            parts.append(f"| `{row['figure']}` | {row['value']:,.4g} | {row['unit']} | {row['bar'] or ''} | {verdict} | {row['n']:,} |\n")
+        parts.append(
+            f"\nMeasured {one.measured} at commit {one.commit}; {machine['cores']} cores of {machine['processor']}, {machine['memory_gib']} GiB, {machine['system']}, "
+            f"Python {machine['python']}; {versions}.\n\n"
+        )
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _missed(results: Sequence[Result]) -> str:
+    bars = [(one.benchmark, row) for one in results for row in one.figures if row["bar"]]
+    missed = [f"`{name}` `{row['figure']}` {row['value']:,.4g} ({row['bar']})" for name, row in bars if not row["holds"]]
+    return f"{len(bars) - len(missed)} of {len(bars)} bars hold." + (f" Missed: {'; '.join(missed)}." if missed else "") + "\n\n"
+
+
+def _sentence(about: str) -> str:
+    return about[0].upper() + about[1:] + "."

@@ -1,0 +1,265 @@
+"""The whole pipeline under a load: ranks in processes of their own, their agent, Kafka, a processor with rules, a sink and the engine, on the cores of this machine; and what was seen of it.
+
+`run_load` offers a rate for a while. Meanwhile a reader asks for rows as they become visible, another reads alerts, and the seconds that each part spends on a core are counted. Ages are
+those of `freshness` and `alert_latency`: from the time of the `log` call to the answer that first has the row, and to the moment at which the alert's record can be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from confluent_kafka import Consumer, Producer
+
+import runstream
+from benchmarks.broker import agent_of, logging_to_a_broker
+from runstream_local.stack_file import read_stack
+from runstream_schemas import wire
+from runstream_schemas.ids import new_uuid
+from runstream_schemas.records import Alert, Rule
+from runstream_schemas.settings import load
+from runstream_schemas.topics import TOPICS
+from runstream_sinks.clickhouse import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from runstream_schemas.settings import Settings
+
+STAGES = ("ranks", "agent", "kafka", "processors", "sinks", "clickhouse")
+PARTS = ("clickhouse", "migrate", "sinks", "processors")
+_ALARM_ON_S = 1.0
+_ALARMS_A_SECOND = 1.0
+_ALARMS_MAX = 60
+_BURST_S = 0.01
+_LOOK_S = 0.1
+_QUIET_S = 3.0
+_DRAIN_S = 120.0
+_NEW = (
+    "SELECT step, toUnixTimestamp64Milli(time) FROM metrics "
+    "WHERE run_id = {run_id:UUID} AND name = {name:String} AND context = '' AND subject = '' AND rank = 0 AND step > {last:Int64} ORDER BY step"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is offered: so many ranks, each logging so many calls a second of so many names, the names of `sets` key sets in turn; for so long, of which the first seconds do not count."""
+
+    ranks: int
+    names: int
+    calls_s: float
+    seconds: float
+    sets: int = 1
+    warm_s: float = 6.0
+
+    @property
+    def points_s(self) -> float:
+        """Points a second that are offered."""
+        return self.ranks * self.names * self.calls_s
+
+    @property
+    def series(self) -> int:
+        """Series of the run."""
+        return self.ranks * self.names * self.sets
+
+    @property
+    def alarms(self) -> int:
+        """How many metrics of rank 0 step over their bound, one after the other."""
+        return max(1, min(_ALARMS_MAX, self.names // 2, int(_ALARMS_A_SECOND * (self.seconds - _ALARM_ON_S))))
+
+
+@dataclass(slots=True)
+class Seen:
+    """What became of a load: points logged, seconds of logging, whether the account balances, ages in seconds, and seconds on a core by stage while it lasted."""
+
+    points: int = 0
+    lasted_s: float = 0.0
+    balanced: bool = False
+    row_ages: list[float] = field(default_factory=list[float])
+    alert_ages: list[float] = field(default_factory=list[float])
+    on_core_s: dict[str, float] = field(default_factory=dict[str, float])
+    counted_s: float = 0.0
+    counted_points: float = 0.0
+    rss_mb: dict[str, float] = field(default_factory=dict[str, float])
+
+
+def names_of(load: Load, one: int) -> list[str]:
+    """The names of a key set; those that step over a bound come first in the first one."""
+    alarms = load.alarms if one == 0 else 0
+    return [f"alarm_{number}" if number < alarms else f"set_{one}/metric_{number}" for number in range(load.names)]
+
+
+def _log(load: Load, run_id: str, rank: int) -> None:
+    """One rank, in a process of its own: prints points logged and seconds on a core as JSON once all of it is shipped."""
+    os.environ |= {"RUNSTREAM_RUN_ID": run_id, "RANK": str(rank), "WORLD_SIZE": str(load.ranks), "LOCAL_RANK": str(rank)}
+    random = np.random.default_rng(rank)
+    values: list[list[float]] = random.normal(1.0, 0.1, (7, load.names)).astype(np.float32).astype(np.float64).tolist()
+    sets = [names_of(load, one) for one in range(load.sets)]
+    # As a training makes its dict anew for each call, of names that it has had before.
+    begins = [load.warm_s + (load.seconds - _ALARM_ON_S) * number / load.alarms for number in range(load.alarms)] if rank == 0 else []
+    with runstream.init(project="benchmarks", name="pipeline") as run:
+        begun, call = time.monotonic(), 0
+        before = time.process_time()
+        while (spent := time.monotonic() - begun) < load.warm_s + load.seconds:
+            due = spent * load.calls_s
+            while call < due:
+                row = dict(zip(sets[call % load.sets], values[call % len(values)], strict=True))
+                if call % load.sets == 0:
+                    for number, begin in enumerate(begins):
+                        if begin <= call / load.calls_s < begin + _ALARM_ON_S:
+                            row[f"alarm_{number}"] = 100.0
+                run.log(row, step=call)
+                call += 1
+            time.sleep(_BURST_S)
+        on_core_s, lasted_s = time.process_time() - before, time.monotonic() - begun
+        run.finish(_DRAIN_S)
+    print(json.dumps({"points": run.points_logged, "on_core_s": on_core_s, "lasted_s": lasted_s}))
+
+
+def _register(settings: Settings, load: Load) -> None:
+    """A rule for each metric that steps over its bound, and one that looks at every value of all."""
+    producer = Producer({"bootstrap.servers": settings.kafka, "acks": "all", "partitioner": "murmur2_random", "log.connection.close": False})
+    rules = [Rule(f"alarm-{number}", 1, 0, f"alarm {number}", "threshold", f"alarm_{number}", operator=">", threshold=50.0) for number in range(load.alarms)]
+    rules.append(Rule("finite", 1, 0, "not a number", "non_finite", "*"))
+    for rule in rules:
+        producer.produce(TOPICS["rule"].full_name(settings.topic_prefix), wire.encode(rule), rule.rule_id.encode())
+    if producer.flush(30.0):
+        raise TimeoutError("Kafka did not take the rules of the benchmark")
+
+
+class _Alerts(threading.Thread):
+    """Reads alerts of a run, and how old each is, until stopped."""
+
+    def __init__(self, settings: Settings, run_id: str) -> None:
+        super().__init__(daemon=True)
+        options = {"auto.offset.reset": "earliest", "enable.auto.commit": False, "fetch.wait.max.ms": 10}
+        self._consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": f"benchmark-{run_id}", **options})
+        self._consumer.subscribe([TOPICS["alert"].full_name(settings.topic_prefix)])
+        self._run_id = run_id
+        self.ages: list[float] = []
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        """Reads."""
+        while not self.stop.is_set():
+            message = self._consumer.poll(0.05)
+            if message is not None and message.error() is None:
+                alert = wire.decode(message.value() or b"")
+                if isinstance(alert, Alert) and alert.run_id == self._run_id:
+                    self.ages.append(time.time() - alert.time_ms / 1000.0)
+        self._consumer.close()
+
+
+class _OnCore:
+    """Seconds on a core, and resident memory, of the parts that are no ranks."""
+
+    def __init__(self, journals: Path) -> None:
+        self._journals = journals
+        record = read_stack(Path(os.environ["RUNSTREAM_HOME"]))
+        assert record is not None
+        self._processes = {part.name: psutil.Process(part.pid) for part in record.parts if part.name in STAGES and part.pid is not None}
+
+    def look(self) -> tuple[dict[str, float], dict[str, float]]:
+        """By stage."""
+        agent = agent_of(self._journals)
+        processes = self._processes | ({} if agent is None else {"agent": agent})
+        return {name: one.cpu_times().user + one.cpu_times().system for name, one in processes.items()}, {
+            name: one.memory_info().rss / 2**20 for name, one in processes.items()
+        }
+
+
+def _rows(server: Server, run_id: str, load: Load, ranks: Sequence[subprocess.Popen[str]], seen: Seen, watch: _OnCore) -> None:
+    """Looks for new rows of one series until nothing more comes; counts what the parts spend between the end of the warm-up and the end of the load."""
+    last, begun, quiet_since = -1, time.monotonic(), time.monotonic()
+    name = names_of(load, 0)[-1]
+    counts_from_ms = math.inf
+    before: tuple[float, dict[str, float]] | None = None
+    while any(one.poll() is None for one in ranks) or time.monotonic() - quiet_since < _QUIET_S:
+        found = server.query(_NEW, {"run_id": run_id, "name": name, "last": last})
+        now, now_ms = time.monotonic(), time.time() * 1000.0
+        if found:
+            counts_from_ms = min(counts_from_ms, found[0][1] + load.warm_s * 1000.0)
+            seen.row_ages += [(now_ms - logged) / 1000.0 for _, logged in found if logged >= counts_from_ms]
+            last, quiet_since = int(found[-1][0]), now
+        if before is None and now_ms >= counts_from_ms:
+            before = (now, watch.look()[0])
+        if before is not None and not seen.counted_s and now_ms >= counts_from_ms + load.seconds * 1000.0:
+            after, seen.rss_mb = watch.look()
+            seen.counted_s = now - before[0]
+            seen.on_core_s = {name: spent - before[1].get(name, 0.0) for name, spent in after.items()}
+        if now - begun > load.warm_s + load.seconds + 2 * _DRAIN_S:
+            raise TimeoutError("the load did not end")
+        time.sleep(_LOOK_S)
+    if not seen.counted_s:
+        raise TimeoutError("the load was over before its parts could be looked at")
+
+
+def _balanced(server: Server, run_id: str, ranks: int) -> bool:
+    """Whether logged, shipped and stored come to the same for every rank, waiting for the last heartbeats."""
+    deadline = time.monotonic() + _DRAIN_S
+    while True:
+        rows = server.query("SELECT balanced, state FROM account WHERE run_id = {run_id:UUID} AND kind = 'rank'", {"run_id": run_id})
+        good = len(rows) == ranks and all(balanced and state == "finished" for balanced, state in rows)
+        if good or time.monotonic() > deadline:
+            return good
+        time.sleep(1.0)
+
+
+def run_load(load_: Load, journals: Path) -> Seen:
+    """Offers a load to the pipeline that this process's settings name; raises TimeoutError where it gets stuck."""
+    settings = load()
+    run_id = new_uuid()
+    seen = Seen()
+    _register(settings, load_)
+    alerts = _Alerts(settings, run_id)
+    alerts.start()
+    server = Server(settings.clickhouse_url, settings.clickhouse_database, timeout_s=60.0)
+    argv = [sys.executable, "-m", "benchmarks.pipeline", json.dumps(asdict(load_)), run_id]
+    ranks = [subprocess.Popen([*argv, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(load_.ranks)]
+    try:
+        _rows(server, run_id, load_, ranks, seen, _OnCore(journals))
+        said: list[dict[str, Any]] = [json.loads(one.communicate(timeout=30)[0]) for one in ranks]
+        seen.balanced = _balanced(server, run_id, load_.ranks)
+    finally:
+        for one in ranks:
+            one.kill()
+            one.wait()
+        alerts.stop.set()
+        alerts.join(10.0)
+        with contextlib.suppress(OSError):
+            server.close()
+    seen.alert_ages = alerts.ages
+    seen.points = sum(one["points"] for one in said)
+    seen.lasted_s = max(one["lasted_s"] for one in said)
+    share = seen.counted_s / seen.lasted_s
+    seen.on_core_s["ranks"] = share * sum(one["on_core_s"] for one in said)
+    seen.counted_points = share * seen.points
+    return seen
+
+
+@contextlib.contextmanager
+def pipeline() -> Generator[Path]:
+    """The whole stack, which this process and its children log to; gives the folder of the journals."""
+    with logging_to_a_broker(*PARTS) as journals:
+        yield journals
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("load")
+    parser.add_argument("run_id")
+    parser.add_argument("rank", type=int)
+    arguments = parser.parse_args()
+    _log(Load(**json.loads(arguments.load)), arguments.run_id, arguments.rank)

@@ -1,0 +1,63 @@
+"""Published figures: the page and its plots say what the stored results say, and the cheap benchmarks still come near them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import page, plots, publish, results
+from benchmarks.results import ROOT, Result
+
+EXAMPLE = Result(
+    "codec", "2026-01-01 00:00 UTC", "abc", {"processor": "x", "cores": 2, "memory_gib": 4, "system": "Linux", "python": "3.11"}, {"numpy": "2"}, []
+)
+
+
+def test_the_page_says_what_the_results_say() -> None:
+    """docs/benchmarks.md is what the stored results come to; `python -m benchmarks.publish --page` makes it so."""
+    assert page.PAGE.read_text(encoding="utf-8") == page.render(results.read_all())
+
+
+def test_the_plots_are_of_these_results() -> None:
+    """Each plot was drawn from the figures that are stored, and is shown on the page."""
+    stored = {one.benchmark: one for one in results.read_all()}
+    shown = re.findall(r"\(plots/([a-z0-9-]+\.svg)\)", page.PAGE.read_text(encoding="utf-8"))
+    assert shown
+    for name in shown:
+        assert plots.digest(stored[plots.PLOTS[name][0]]) in (page.PLOTS_FOLDER / name).read_text(encoding="utf-8")
+
+
+def test_a_figure_that_changed_shows(tmp_path: Path) -> None:
+    """A result is read back as it was stored; a missed bar is named at the top, and another value makes another page."""
+    row: dict[str, Any] = {"figure": "encode_ratio", "value": 0.2, "unit": "ratio", "bar": "<= 0.1", "holds": False, "n": 3}
+    one = replace(EXAMPLE, figures=[row])
+    results.write(one, tmp_path)
+    assert results.read_all(tmp_path) == [one]
+    text = page.render([one])
+    assert "0 of 1 bars hold. Missed: `codec` `encode_ratio` 0.2 (<= 0.1)." in text
+    other = page.render([replace(one, figures=[row | {"value": 0.05, "holds": True}])])
+    assert "1 of 1 bars hold." in other
+    assert "| `encode_ratio` | 0.05 | ratio | <= 0.1 | yes | 3 |" in other
+    assert plots.digest(one) != plots.digest(EXAMPLE)
+
+
+def test_a_benchmark_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence and exit code 2."""
+    assert publish.main(["codek"]) == 2
+    assert "no benchmark 'codek'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "bars"), [("codec", {"encode_ratio": 0.3, "decode_ratio": 0.3})], ids=["codec"])
+def test_no_great_regression(name: str, bars: dict[str, float]) -> None:
+    """The cheap benchmarks keep three times their bars on any machine; ratios within one run, so that a slow machine is no reason."""
+    argv = [sys.executable, "-m", "benchmarks", name, "--json", "-", "--seconds", "0.3"]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=True, cwd=ROOT)
+    found = {line["figure"]: line["value"] for line in map(json.loads, said.stdout.splitlines())}
+    assert {figure: found[figure] <= bar for figure, bar in bars.items()} == dict.fromkeys(bars, True), found
