@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
 ENDING = ".pkl"
 # What is left of the data and of the search, and not learned from it.
-_NO_PARAMETERS = ("classes_", "feature_names_in_", "loss_curve_", "validation_scores_", "cv_results_", "support_", "_fit_X", "labels_", "X_train_", "y_train_")
+_NO_PARAMETERS = (
+    "classes_",
+    "feature_names_in_",
+    "loss_curve_",
+    "validation_scores_",
+    "cv_results_",
+    "support_",
+    "_fit_X",
+    "labels_",
+    "X_train_",
+    "y_train_",
+    "singular_",
+)
 _DEPTH_MAX = 8
 
 
@@ -54,7 +66,7 @@ def _layer(name: str, model: Any) -> Layer:
 
 def _arrays(value: Any, depth: int) -> Iterator[Any]:
     """Arrays of numbers that an estimator learned, those of its parts and trees included."""
-    if depth > _DEPTH_MAX or value is None or isinstance(value, (str, bytes, int, float)):
+    if depth > _DEPTH_MAX or value is None:
         return
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         if getattr(value.dtype, "kind", "") in "biuf" and hasattr(value, "nbytes"):
@@ -67,10 +79,17 @@ def _arrays(value: Any, depth: int) -> Iterator[Any]:
         yield from (value.feature, value.threshold, value.value)
     elif hasattr(value, "get_params"):
         for name, one in sorted(vars(value).items()):
-            if name in ("steps", "transformers_", "transformer_list") or (
-                name.endswith("_") and not name.startswith("__") and not name.startswith("n_") and name not in _NO_PARAMETERS
-            ):
+            if _is_learned(name, one):
                 yield from _arrays(one, depth + 1)
+
+
+def _is_learned(name: str, value: Any) -> bool:
+    """Whether an attribute is a part of the estimator, or something that `fit` left in it; of single numbers intercepts alone are, others say how the fit went."""
+    if name in ("steps", "transformers_", "transformer_list"):
+        return True
+    if not name.endswith("_") or name.startswith(("_", "n_")) or name in _NO_PARAMETERS:
+        return False
+    return bool(getattr(value, "shape", True)) or name.startswith("intercept")
 
 
 def _each(values: Any, depth: int) -> Iterator[Any]:
