@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runstream_producers.journal import format as fmt
-from runstream_producers.journal import quick
+from runstream_producers.journal import plans, quick
 from runstream_producers.journal.writer import JournalWriter
 from tests.producers.journals import Reports, bits, make_writer, raw_rows, read_writer, segments
 
@@ -153,6 +153,77 @@ def test_a_row_that_it_gave_up_leaves_zeros(tmp_path: Path) -> None:
     writer.log({**dict.fromkeys(names, 1.0), "n29": 1j}, step=3)
     written = segments(writer.folder.path)[-1].read_bytes()
     assert not any(written[writer.tail.offset :])
+
+
+class Armed:
+    """Reading it as a number runs code: here, what is done while the compiled call is in the middle of a row."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+
+    def __float__(self) -> float:
+        self._action()
+        return 1.0
+
+
+def test_a_class_that_calls_itself_numpys_runs_no_code_in_the_middle_of_a_row(tmp_path: Path) -> None:
+    """Its values are left to Python, where closing the journal from within one is nothing worse than a row that is not recorded."""
+    writer = make_writer(tmp_path)
+    named = type("float64", (Armed,), {"__module__": "numpy"})
+    names = [f"n{index}" for index in range(9)]
+    for _ in range(3):
+        writer.log(dict.fromkeys(names, named(lambda: None)))
+    assert named not in plans.quick_types
+    handed = InPython(writer)
+    writer.log(dict.fromkeys(names, named(lambda: writer.close("finished", ""))))
+    assert handed.calls == 1
+    assert len(read_writer(writer)) == 3
+
+
+@pytest.mark.parametrize("offset", [-8, -(2**63), 1 << 15, 2**63 - 60], ids=["before", "far before", "behind", "far behind"])
+def test_it_writes_within_its_segment_alone(tmp_path: Path, offset: int) -> None:
+    """Whatever is said of how much is written, a row that would stand outside of the mapping is left to Python."""
+    rows = quick.Rows()
+    handed: list[Any] = []
+    rows.slow = lambda *_args, **_options: handed.append(1)
+    rows.learn(1, ("a",), None, "", plans.Scopes().plain, plans.quick_types)
+    data = bytearray(1 << 15)
+    rows.map, rows.offset, rows.end, rows.direct = data, offset, 2**63 - 1, True
+    rows.log({"a": 1.0})
+    assert handed == [1]
+    assert not any(data)
+
+
+def test_the_last_step_that_there_is_is_left_to_python(tmp_path: Path) -> None:
+    """A step counter that stands at the end of 64 bits is not counted on."""
+    writer = make_writer(tmp_path)
+    writer.log({"a": 1.0})
+    writer.log({"a": 1.0})
+    scope = writer._scopes.plain
+    scope.next_step = 2**63 - 1
+    handed = InPython(writer)
+    writer.log({"a": 1.0})
+    assert (handed.calls, scope.next_step) == (1, 2**63)
+
+
+def test_slow_may_be_replaced_by_the_call_that_it_takes(tmp_path: Path) -> None:
+    """What takes a call lives until the call is over."""
+    rows = quick.Rows()
+    ended: list[str] = []
+
+    class Slow:
+        def __call__(self, *_: Any) -> str:
+            rows.slow = lambda *_args: None
+            return "answer"
+
+        def __del__(self) -> None:
+            ended.append("gone")
+
+    slow: Any = Slow()
+    rows.slow = slow
+    del slow
+    answer: Any = rows.log({})
+    assert (answer, ended) == ("answer", ["gone"])
 
 
 def test_threads_both_ways_at_once(tmp_path: Path) -> None:

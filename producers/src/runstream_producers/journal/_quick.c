@@ -12,6 +12,7 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -108,15 +109,21 @@ static int number_of(Rows *self, PyObject *value, double *into) {
     return !(*into == -1.0 && PyErr_Occurred() != NULL);
 }
 
-/* 1 where the values were written behind `into`, 0 where the names are others from the first on, -2 where they are from a later one on, -1 where a value is no plain number. */
+/* 1 where the values were written behind `into`, 0 where the names are others from the first on, -2 where they are from a later one on, -1 where a value is no plain number or a name
+   cannot be compared. */
 static int take_values(Rows *self, const Plan *plan, PyObject *data, char *into) {
     Py_ssize_t place = 0;
     PyObject *key, *value;
     for (Py_ssize_t index = 0; PyDict_Next(data, &place, &key, &value); index++) {
         PyObject *known = PyTuple_GetItem(plan->keys, index);
         double number;
-        if (key != known && (!PyUnicode_CheckExact(key) || PyUnicode_Compare(key, known) != 0))
-            return index == 0 ? 0 : -2;
+        if (key != known) {
+            int order = PyUnicode_CheckExact(key) ? PyUnicode_Compare(key, known) : 1;
+            if (order == -1 && PyErr_Occurred() != NULL)
+                return -1;
+            if (order != 0)
+                return index == 0 ? 0 : -2;
+        }
         if (!number_of(self, value, &number))
             return -1;
         memcpy(into + 8 * index, &number, 8);
@@ -134,7 +141,7 @@ static int write_row(Rows *self, PyObject *data, PyObject *step, PyObject *conte
         char *start, *body;
         if (plan->count != count || plan->keys == NULL || plan->context != context || plan->subject != subject)
             continue;
-        if (self->offset + row > self->end || self->offset + row > self->view.len)
+        if (self->offset < 0 || self->offset > self->view.len - row || self->offset + row > self->end)
             return 0;
         if (step != NULL) {
             number = PyLong_AsLongLong(step);
@@ -145,7 +152,7 @@ static int write_row(Rows *self, PyObject *data, PyObject *step, PyObject *conte
             number = PyLong_AsLongLong(counter);
             Py_DECREF(counter);
         }
-        if (number == -1 && PyErr_Occurred() != NULL)
+        if ((number == -1 && PyErr_Occurred() != NULL) || (step == NULL && number == LLONG_MAX))
             return 0;
         start = (char *)self->view.buf + self->offset;
         body = start + LEAD_BYTES;
@@ -186,14 +193,15 @@ static int write_row(Rows *self, PyObject *data, PyObject *step, PyObject *conte
 }
 
 static PyObject *call_slow(Rows *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    PyObject *positional, *named = NULL, *answer = NULL;
-    if (self->slow == NULL) {
+    PyObject *slow = self->slow, *positional, *named = NULL, *answer = NULL;
+    if (slow == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "expected `slow` to be set before the first call of log");
         return NULL;
     }
+    Py_INCREF(slow); /* The call itself may put another in its place. */
     positional = PyTuple_New(nargs);
     if (positional == NULL)
-        return NULL;
+        goto done;
     for (Py_ssize_t index = 0; index < nargs; index++) {
         Py_INCREF(args[index]);
         PyTuple_SetItem(positional, index, args[index]);
@@ -206,9 +214,10 @@ static PyObject *call_slow(Rows *self, PyObject *const *args, Py_ssize_t nargs, 
             if (PyDict_SetItem(named, PyTuple_GetItem(kwnames, index), args[nargs + index]) < 0)
                 goto done;
     }
-    answer = PyObject_Call(self->slow, positional, named);
+    answer = PyObject_Call(slow, positional, named);
 done:
-    Py_DECREF(positional);
+    Py_DECREF(slow);
+    Py_XDECREF(positional);
     Py_XDECREF(named);
     return answer;
 }
@@ -266,7 +275,7 @@ static PyObject *Rows_forget_plans(Rows *self, PyObject *Py_UNUSED(nothing)) {
 
 static PyObject *Rows_learn(Rows *self, PyObject *args) {
     unsigned long long head;
-    PyObject *keys, *context, *subject, *scope, *numbers;
+    PyObject *keys, *context, *subject, *scope, *numbers, *before;
     Plan *plan;
     if (!PyArg_ParseTuple(args, "KO!OOOO!:learn", &head, &PyTuple_Type, &keys, &context, &subject, &scope, &PySet_Type, &numbers))
         return NULL;
@@ -285,9 +294,10 @@ static PyObject *Rows_learn(Rows *self, PyObject *args) {
     Py_XINCREF(subject);
     Py_INCREF(scope);
     Py_INCREF(numbers);
-    Py_XDECREF(self->numbers);
+    before = self->numbers;
     self->numbers = numbers;
     *plan = (Plan){head, PyTuple_Size(keys), keys, context, subject, scope};
+    Py_XDECREF(before); /* Last, like all that may run code of others. */
     Py_RETURN_NONE;
 }
 
