@@ -30,6 +30,7 @@ def examples() -> Iterator[tuple[str, doctest.DocTest]]:
         if inspect.isclass(one) and one.__module__ == module.__name__
     }
     places |= {f"runstream.testing.{name}": getattr(testing, name) for name in ("recorder", "fixed_clock")}
+    places |= {"runstream.Artifact.download": runstream.Artifact.download, "runstream.Upload.wait": runstream.Upload.wait}
     places["runstream.testing.Recorder.metric"] = testing.Recorder.metric
     for name, one in places.items():
         for found in finder.find(inspect.unwrap(one) if callable(one) else one, name):
@@ -41,8 +42,9 @@ EXAMPLES = dict(examples())
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs(name: str) -> None:
+def test_an_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It prints what it says, and strict mode has nothing against it."""
+    monkeypatch.chdir(tmp_path)
     found = EXAMPLES[name]
     with testing.recorder(), runstream.init(project="examples") as run:
         found.globs = {name: getattr(runstream, name) for name in runstream.__all__} | {"runstream": runstream, "run": run, "testing": testing}
@@ -57,6 +59,7 @@ def test_public_calls_have_examples() -> None:
     for name in runstream.__all__:
         assert inspect.getdoc(getattr(runstream, name)), name
     wanted = ("log", "log_params", "log_event", "alert_on", "alert", "timed", "define_metric", "update_metadata", "child", "start", "change")
+    wanted += ("log_media", "log_line", "log_image", "upload_artifact", "log_artifact", "use_artifact", "log_model", "save_model_version", "log_dataset")
     assert {f"runstream.Run.{name}" for name in wanted} <= set(EXAMPLES)
     for name in read.__all__:
         one = getattr(read, name)

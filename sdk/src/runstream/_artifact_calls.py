@@ -62,9 +62,11 @@ class ArtifactCalls(ArtifactWork):
             The upload, whose `artifacts` are what was stored, and `error` why not all of it was.
 
         Example:
-            >>> upload = run.upload_artifact(["README.md"], step=3)
-            >>> [(one.path, one.mime_type) for one in upload.artifacts]
-            [('README.md', 'text/markdown')]
+            >>> from pathlib import Path
+            >>> _ = Path("notes.md").write_text("all is well")
+            >>> upload = run.upload_artifact("notes.md", step=3)
+            >>> [(one.path, one.mime_type, one.size) for one in upload.artifacts]
+            [('notes.md', 'text/markdown', 11)]
         """
         about = self._about("upload_artifact", context, step, subject, metadata)
         return self._upload("upload_artifact", self._listed("upload_artifact", files), about, wait=wait, progress=progress)

@@ -37,7 +37,8 @@ def current() -> Run | None:
     return _Current.run
 
 
-def _run(call: str) -> Run | None:
+def called_on(call: str) -> Run | None:
+    """The current run, for a call of this name; where there is none, that is told."""
     if _Current.run is None and call not in _Current.told:
         sentence = f"{call} was called before runstream.init(project=...): nothing is recorded"
         if _strict():
@@ -57,7 +58,7 @@ def _strict() -> bool:
 @untraced
 def log(data: Mapping[str, Any], step: int | None = None, **options: Any) -> None:
     """`Run.log` on the current run."""
-    run = _run("log")
+    run = called_on("log")
     if run is not None:
         run.log(data, step, **options)
 
@@ -65,7 +66,7 @@ def log(data: Mapping[str, Any], step: int | None = None, **options: Any) -> Non
 @untraced
 def log_params(params: Mapping[str, Any], **options: Any) -> None:
     """`Run.log_params` on the current run."""
-    run = _run("log_params")
+    run = called_on("log_params")
     if run is not None:
         run.log_params(params, **options)
 
@@ -73,40 +74,40 @@ def log_params(params: Mapping[str, Any], **options: Any) -> None:
 @untraced
 def log_event(event: Event | str, **options: Any) -> str:
     """`Run.log_event` on the current run."""
-    run = _run("log_event")
+    run = called_on("log_event")
     return "" if run is None else run.log_event(event, **options)
 
 
 @untraced
 def alert_on(metric: str, condition: Any, threshold: float | None = None, **options: Any) -> str:
     """`Run.alert_on` on the current run."""
-    run = _run("alert_on")
+    run = called_on("alert_on")
     return "" if run is None else run.alert_on(metric, condition, threshold, **options)
 
 
 @untraced
 def alert(title: str, text: str = "", level: Any = "warning", **options: Any) -> str:
     """`Run.alert` on the current run."""
-    run = _run("alert")
+    run = called_on("alert")
     return "" if run is None else run.alert(title, text, level, **options)
 
 
 @untraced
 def define_metric(name: str, **options: Any) -> None:
     """`Run.define_metric` on the current run."""
-    run = _run("define_metric")
+    run = called_on("define_metric")
     if run is not None:
         run.define_metric(name, **options)
 
 
 def timed(name: str, **options: Any) -> AbstractContextManager[Any]:
     """`Run.timed` on the current run."""
-    run = _run("timed")
+    run = called_on("timed")
     return nullcontext(SimpleNamespace(metadata={}, seconds=0.0)) if run is None else run.timed(name, **options)
 
 
 @untraced
 def finish(timeout: float = 30.0) -> Finished:
     """`Run.finish` on the current run."""
-    run = _run("finish")
+    run = called_on("finish")
     return Finished(shipped=True, rows_left=0, folder=None) if run is None else run.finish(timeout)

@@ -159,6 +159,7 @@ def recorder(*, strict: bool = True) -> Generator[Recorder]:
         "RUNSTREAM_STRICT": "1" if strict else "0",
         "RUNSTREAM_JOURNAL_DIR": str(folder),
         "RUNSTREAM_SEGMENT_BYTES": str(_SEGMENT_BYTES),
+        "RUNSTREAM_ARTIFACT_URL": os.environ.get("RUNSTREAM_ARTIFACT_URL", str(folder / "artifacts")),
         "RUNSTREAM_CAPTURE": os.environ.get("RUNSTREAM_CAPTURE", "none"),
     }
     held, client = _module.current(), _emit.swap(None)
