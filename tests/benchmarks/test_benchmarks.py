@@ -42,6 +42,7 @@ BARS = {
     },
     "training_impact": {"slowdown_pct": "<= 0.5", "slowdown_margin_pct": None, "noise_pct": None, "agent_pct": None},
     "deliver": {"points_s_20": ">= 2e+06", "points_s_1000": ">= 5e+06", "peak_rss_mb": "<= 200", "core_share_1000": "<= 0.01"},
+    "hardware": {"core_share": "<= 0.003", "readings_a_round": None},
     "exit": {"finish_ms_shipped": "<= 100", "finish_over_timeout": "<= 1.1"},
 }
 
@@ -70,10 +71,11 @@ def check_lines(name: str, lines: list[dict[str, Any]]) -> None:
     assert BARS[name].items() <= {line["figure"]: line["bar"] for line in lines}.items()
 
 
-def test_json_lines() -> None:
+@pytest.mark.parametrize("name", ["codec", "hardware"])
+def test_json_lines(name: str) -> None:
     """A benchmark that needs nothing beside it says its figures, each from rounds enough."""
-    lines = lines_of("codec", os.environ)
-    check_lines("codec", lines)
+    lines = lines_of(name, os.environ)
+    check_lines(name, lines)
     assert all(line["value"] > 0 and line["n"] >= ROUNDS_MIN for line in lines)
 
 
