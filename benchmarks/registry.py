@@ -1,4 +1,6 @@
-"""The benchmarks there are: name, one line of what they measure, module. A module is imported when its benchmark runs, and has `run(seconds)`, which yields figures."""
+"""The benchmarks there are: name, one line of what they measure, module. A module is imported when its benchmark runs, and has `run(seconds)`, which yields figures; one that lives
+through seeds also has `over_seeds(seeds, first)`.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,24 @@ if TYPE_CHECKING:
 
 class _Module(Protocol):
     def run(self, seconds: float) -> Iterator[Figure]: ...
+    def over_seeds(self, seeds: int, first: int) -> Iterator[Figure]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One benchmark: its name on the command line and what it measures."""
+    """One benchmark: its name on the command line, what it measures, and whether it lives through seeds."""
 
     name: str
     about: str
+    has_seeds: bool = False
 
     def run(self, seconds: float) -> Iterator[Figure]:
         """Yields its figures; takes about `seconds`."""
         return cast("_Module", import_module(f"benchmarks.{self.name}")).run(seconds)
+
+    def over_seeds(self, seeds: int, first: int) -> Iterator[Figure]:
+        """Yields the figures of so many seeds, from the first on; only where it has seeds."""
+        return cast("_Module", import_module(f"benchmarks.{self.name}")).over_seeds(seeds, first)
 
 
 BENCHMARKS = {
@@ -44,6 +52,7 @@ BENCHMARKS = {
             "process", "one processor worker: points a second with 100 rules of mixed kinds, over none, and small frames over an agent that only decodes"
         ),
         Benchmark("hardware", "hardware sampling of a node with 8 simulated GPUs, 8 InfiniBand ports and 8 ranks: its share of a core at an interval of 5 s"),
+        Benchmark("artifact", "an artifact of 5 GB up and back: memory, a kill in the middle, logged twice, equal (takes a minute and 10 GB of disk)"),
         Benchmark("read", "a run of 105,000 rows read back into arrays by runstream.read, over HTTP"),
         Benchmark("alert_latency", "log() to the alert record and to a webhook, at 100,000 points a second through agent, Kafka, processor and notifier"),
         Benchmark(
@@ -54,5 +63,10 @@ BENCHMARKS = {
             "scale", "what a thousand points cost each stage, from 10 thousand to a million points a second and from 10 to a million series (takes minutes)"
         ),
         Benchmark("chart", "curves of a run of 102 million points over HTTP: fresh, merged, just replayed, through a rollup (takes minutes)"),
+        Benchmark(
+            "faults",
+            "parts killed, stopped and cut off while ranks log, and what was lost, doubled or wrong; --seeds N of them (about 20 s each)",
+            has_seeds=True,
+        ),
     )
 }

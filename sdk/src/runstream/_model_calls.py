@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -170,7 +171,8 @@ class ModelCalls(MediaCalls):
             return upload
         root = journal_root(self._settings)
         root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="model-", dir=root))
+        _sweep(root)
+        folder = Path(tempfile.mkdtemp(prefix=f"model-{os.getpid()}-", dir=root))
         # One name for all, since some formats note the name of their file.
         file = folder / f"model{model.ending}"
         try:
@@ -235,3 +237,11 @@ class ModelCalls(MediaCalls):
         about = self._about("log_dataset", context, None, f"dataset/{called}", {**found, **(metadata or {})}, relation="input")
         payload = payload_of(about, "dataset", called)
         return artifact_of(payload, about) if self._record_artifact(payload) else None
+
+
+def _sweep(root: Path) -> None:
+    """Removes what processes have left that were killed while they saved a model."""
+    for left in root.glob("model-*-*"):
+        pid = left.name.split("-")[1]
+        if pid.isdecimal() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)

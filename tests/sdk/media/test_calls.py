@@ -110,6 +110,7 @@ def test_bad_input_is_told_once_and_recorded_not_at_all(kept: Kept, caplog: pyte
         (lambda: run.log_text("t", 5), "data of text must be a text, got an int"),
         (lambda: run.log_text("h", Hostile()), "text 'h' was not logged"),
         (lambda: run.log_image("h", Hostile()), "was not"),
+        (lambda: run.log_image("p", "/dev/zero"), "it is no file"),
         (lambda: run.log_table("h", {"a": Hostile()}), "was not"),
         (lambda: run.log_table("d", {"a": deep}), "was not"),
         (lambda: run.log_histogram("h", deep), "was not"),

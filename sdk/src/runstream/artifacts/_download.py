@@ -27,7 +27,7 @@ def _silent(_bytes: int) -> None:
 def inside(folder: Path, path: str) -> Path:
     """Where a file of an artifact goes; raises ArtifactError for a path that leads out of the folder, by its own words or by a link that is there already."""
     words = path.split("/")
-    named = "\\" not in path and "\0" not in path and not any(one in ("", ".", "..") for one in words)
+    named = "\0" not in path and not any(one in ("", ".", "..") for one in words)
     target = folder.joinpath(*words) if named else folder
     if not named or not target.parent.resolve().is_relative_to(folder.resolve()) or target.is_symlink():
         raise ArtifactError(f"expected the path of a file within {folder}, got {path!r}: nothing is written outside of the folder that was asked for")
@@ -48,8 +48,8 @@ def fetch(objects: Objects, checksum: str, target: Path, told: Callable[[int], N
     partial = target.with_name(f".{target.name[:200]}.{checksum[:16]}.partial")
     try:
         parts = objects.parts_of(checksum)
-        with _opened(partial) as file:
-            partial = Path(file.name)
+        partial, opened = _opened(partial)
+        with opened as file:
             whole = hashlib.sha256()
             first = _resumed(file, parts, whole, told)
             for part in parts.checksums[first:]:
@@ -74,15 +74,17 @@ def fetch(objects: Objects, checksum: str, target: Path, told: Callable[[int], N
     return target
 
 
-def _opened(partial: Path) -> BinaryIO:
+def _opened(partial: Path) -> tuple[Path, BinaryIO]:
     """A file to put a content together in: the one that was begun, or another while somebody else is at that."""
-    file = partial.open("a+b")
+    # Not through a link that somebody has put there.
+    file = open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "a+b")  # noqa: PTH123, SIM115 - of a descriptor, and handed on
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # Locked, or on a file system without locks.
         file.close()
-        return partial.with_name(f"{partial.stem}.{secrets.token_hex(4)}.partial").open("x+b")
-    return file
+        other = partial.with_name(f"{partial.stem}.{secrets.token_hex(4)}.partial")
+        return other, other.open("x+b")
+    return partial, file
 
 
 def _resumed(file: BinaryIO, parts: Parts, whole: hashlib._Hash, told: Callable[[int], None]) -> int:

@@ -70,7 +70,7 @@ def group_at(given: Any, refuse: Refuse) -> Group | None:
     except (OSError, ValueError) as error:
         refuse(f"expected a file or folder that can be read, got {path} ({getattr(error, 'strerror', None) or error})")
         return None
-    name = path.name or path.absolute().resolve().name or "root"
+    name = (path.name if path.name != ".." else "") or path.resolve().name or "root"
     if not _is_text(name):
         refuse(f"expected a name that UTF-8 can hold, got {os.fsencode(path)!r}")
         return None

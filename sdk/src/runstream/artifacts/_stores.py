@@ -29,9 +29,10 @@ class Stores:
     """The store of some settings."""
 
     def __init__(self, settings: Settings) -> None:
-        self._url = settings.artifact_url or str(settings.home / "artifacts")
+        url = settings.artifact_url or str(settings.home / "artifacts")
         self._offline = settings.mode == "offline"
-        path = local_path(self._url)
+        path = local_path(url)
+        self._url = url if path is None else str(path)  # Whatever folder the process goes to later.
         self.local = path is not None
         self.uri = _uris.public(self._url.rstrip("/")) if path is None else path.as_uri()
         self._stage_folder: Path = journal_root(settings) / _STAGES / hashlib.sha256(self.uri.encode()).hexdigest()[:12]

@@ -48,6 +48,8 @@ def too_large(size: int, bytes_max: int) -> BadValue:
 def _file(path: Path, bytes_max: int) -> Value:
     try:
         size = path.stat().st_size
+        if not path.is_file():  # A pipe would be waited for.
+            raise ValueError("it is no file")
         if size > bytes_max:
             raise too_large(size, bytes_max)
         return _encoded(path.read_bytes(), str(path))
