@@ -31,11 +31,20 @@ def _positive(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Runs one benchmark; `ls` lists them.")
     parser.add_argument("name", metavar="NAME", help="a benchmark, or ls")
     parser.add_argument("--json", metavar="FILE", help="write one JSON object a figure to FILE, or to the standard output for -")
     parser.add_argument("--seconds", type=_positive, default=6.0, metavar="N", help="about how long to measure (default: %(default)g)")
+    parser.add_argument("--seeds", type=_count, metavar="N", help="of a benchmark that lives through seeds: how many, instead of for how long")
+    parser.add_argument("--first-seed", type=_count, default=1, metavar="N", help="the first of them (default: %(default)d); 0 is a plan that is not drawn")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a bar does not hold; without it, only the output tells")
     return parser
 
@@ -73,7 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if target not in (None, "-") and not Path(target).absolute().parent.is_dir():
         print(f"--json must name a file in a folder that is there, got {target}", file=sys.stderr)
         return 2
-    figures = list(BENCHMARKS[name].run(arguments.seconds))
+    benchmark, seeds = BENCHMARKS[name], arguments.seeds
+    if seeds == 0 or (seeds is not None and not benchmark.has_seeds):
+        print(f"--seeds is a count above 0 for {', '.join(one.name for one in BENCHMARKS.values() if one.has_seeds)}, got {seeds} for {name}", file=sys.stderr)
+        return 2
+    figures = list(benchmark.run(arguments.seconds) if seeds is None else benchmark.over_seeds(seeds, arguments.first_seed))
     lines = "".join(json.dumps(one.as_json(name), ensure_ascii=False) + "\n" for one in figures)
     if target is None:
         Console().print(_table(name, figures))

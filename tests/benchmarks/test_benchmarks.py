@@ -121,6 +121,8 @@ def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["zzz"]) == 2
     assert "ls" in capsys.readouterr().err
     assert main(["codec", "--json", str(tmp_path / "none" / "out")]) == 2
+    assert main(["codec", "--seeds", "3"]) == main(["faults", "--seeds", "0"]) == 2
+    assert "--seeds is a count above 0 for faults, got 3 for codec\n" in capsys.readouterr().err
     for seconds in ("0", "-1", "nan", "inf", "soon"):
         with pytest.raises(SystemExit) as caught:
             main(["codec", "--seconds", seconds])

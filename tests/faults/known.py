@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 METRICS = ("loss", "grad_norm", "tokens_per_second", "lr")
 # Every so many steps the loss of a rank leaps over the threshold for a few steps, and every so many it is not finite: an alert each.
@@ -24,29 +25,25 @@ def row(rank: int, step: int) -> dict[str, float]:
     }
 
 
-def spikes(first: int, after: int) -> int:
-    """How many episodes over the threshold begin for a writer that logs the steps [first, after) in order."""
-    return _episodes(
-        [step % SPIKE_EVERY < SPIKE_STEPS and step >= SPIKE_EVERY and not _is_nan(step) for step in range(first, after)],
-        [_is_nan(step) for step in range(first, after)],
-    )
+def spikes(steps: Iterable[int]) -> int:
+    """How many episodes over the threshold begin for a writer whose rows are those of these steps, in order; a value that is not finite neither begins nor ends one."""
+    begun, inside = 0, False
+    for step in steps:
+        if not _is_nan(step):
+            is_over = step % SPIKE_EVERY < SPIKE_STEPS and step >= SPIKE_EVERY
+            begun += is_over and not inside
+            inside = is_over
+    return begun
 
 
-def nans(first: int, after: int) -> int:
-    """How many episodes of values that are not finite begin for a writer that logs the steps [first, after) in order."""
-    return sum(_is_nan(step) for step in range(first, after))
+def nans(steps: Iterable[int]) -> int:
+    """How many episodes of values that are not finite begin for a writer whose rows are those of these steps, in order."""
+    begun, inside = 0, False
+    for step in steps:
+        begun += _is_nan(step) and not inside
+        inside = _is_nan(step)
+    return begun
 
 
 def _is_nan(step: int) -> bool:
     return step % NAN_EVERY == 0 and step > 0
-
-
-def _episodes(over: list[bool], unknown: list[bool]) -> int:
-    """Counts the beginnings; a value that is not finite neither begins nor ends an episode of a threshold rule."""
-    begun, inside = 0, False
-    for is_over, skip in zip(over, unknown, strict=True):
-        if skip:
-            continue
-        begun += is_over and not inside
-        inside = is_over
-    return begun

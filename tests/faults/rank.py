@@ -1,4 +1,4 @@
-"""One rank of a test: logs known data at a pace, and tells in a ledger the step after the last call that returned. Run as a script.
+"""One rank of a test: logs known data at a pace, and tells in a ledger the step after the last call that returned, its writer, and which calls found no room. Run as a script.
 
 At its end it prints, as JSON, what `finish` said and how long the longest of its calls took.
 """
@@ -15,6 +15,10 @@ import runstream
 from tests.faults import known
 from tests.told import make, teller
 
+# Of the ledger's numbers: what follows is 1 for each step, from the first on, that was dropped.
+STEP, WRITER, DROPPED = 0, 1, 2
+STEPS_MAX = 1 << 15
+
 
 def main() -> int:
     """Logs the steps [first, until), or until the stop file appears, `rate` rows a second; with `--linger` the run goes on until the stop file in any case."""
@@ -27,24 +31,28 @@ def main() -> int:
     parser.add_argument("--linger", action="store_true")
     parser.add_argument("--finish-timeout", type=float, default=60.0)
     args = parser.parse_args()
-    make(args.ledger)
+    make(args.ledger, DROPPED + STEPS_MAX)
     ledger = teller(args.ledger)
     longest_s = 0.0
     began = time.perf_counter()
     with runstream.init(project="faults", name="known data") as run:
         init_s = time.perf_counter() - began
+        if run._journal is not None:
+            ledger[WRITER] = run._journal.identity.writer
         run.alert_on("loss", ">", known.THRESHOLD, name="spike")
         run.alert_on("loss", "non_finite", name="not finite", severity="critical")
         run.log_params({"rate": args.rate, "first": args.first})
         due = time.monotonic()
         step = args.first
         while step < args.until and (step % 16 or not args.stop.exists()):
-            row = known.row(run.rank, step)
+            row, kept = known.row(run.rank, step), run.points_logged
             began = time.perf_counter()
             run.log(row, step=step, context="training")
             longest_s = max(longest_s, time.perf_counter() - began)
+            if run.points_logged == kept:
+                ledger[DROPPED + step - args.first] = 1
             step += 1
-            ledger[0] = step
+            ledger[STEP] = step
             due += 1.0 / args.rate
             time.sleep(max(0.0, due - time.monotonic()))
         run.log_event("stopped", step=step, metadata={"first": args.first})

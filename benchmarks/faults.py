@@ -1,0 +1,78 @@
+"""The fault harness over many seeds: what was logged while parts of the pipeline were killed, stopped and cut off, and what of it was lost, doubled or wrong (docs/faults.md)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.broker import temporary_folder
+from benchmarks.figures import Bar, Figure
+from tests.faults.harness import able, live
+from tests.faults.schedule import every_part_once, plan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Where journals usually are; the folder is on a disk, since a small file system of its own is mounted for full disks.
+_DISK = Path("/var/tmp")
+_SEED_S = 20.0  # About what one takes, where `seconds` says how long to measure and nothing how many.
+_FOUND = Bar("==", 0)
+_PROOF = Bar(">=", 1)
+
+
+def run(seconds: float) -> Iterator[Figure]:
+    """As many seeds as about fit."""
+    return over_seeds(max(1, round(seconds / _SEED_S)), 1)
+
+
+def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
+    """Lives through so many seeds from the first on; seed 0 is the fixed plan that kills every part. Tells each on the standard error as it ends."""
+    kinds, missing = able()
+    for sentence in missing:
+        _say(f"this machine takes {sentence}")
+    plans = (plan_of(seed, kinds) if seed else every_part_once() for seed in range(first, first + seeds))
+    began = time.monotonic()
+    failed: list[int] = []
+    lived = 0
+    totals: dict[str, int] = {}
+    with temporary_folder(_DISK if _DISK.is_dir() else None) as name:
+        for one in live(plans, Path(name), keep=Path("faults-failed")):
+            lived += 1
+            failed += [] if one.held else [one.plan.seed]
+            found = one.findings
+            counts = {
+                "points_logged": found.points_logged,
+                "kills_done": one.kills,
+                "alerts_expected": found.alerts_expected,
+                "repeats_seen": found.repeats,
+                "lost": found.lost,
+                "doubled": found.doubled,
+                "invented": found.invented,
+                "summaries_wrong": found.summaries_wrong,
+                "alerts_missing": found.alerts_missing,
+                "alerts_twice": found.alerts_twice,
+                "dead_letters_wrong": found.letters_wrong,
+                "poison_injected": found.poison,
+                "points_dropped": found.dropped,
+                "blows": one.done.total(),
+            }
+            for figure, value in counts.items():
+                totals[figure] = totals.get(figure, 0) + value
+            _say(f"[{lived}/{seeds}, {time.monotonic() - began:.0f} s] {one.report()}")
+    if failed:
+        _say(f"failed seeds: {' '.join(map(str, failed))}; what the parts said is in faults-failed/")
+    yield Figure("seeds", lived, "seeds", lived, _PROOF)
+    for figure in ("points_logged", "kills_done", "alerts_expected", "repeats_seen"):
+        yield Figure(figure, totals[figure], figure.partition("_")[0], lived, _PROOF)
+    for figure in ("lost", "doubled", "invented", "summaries_wrong", "alerts_missing", "alerts_twice", "dead_letters_wrong"):
+        yield Figure(figure, totals[figure], figure.partition("_")[0], lived, _FOUND)
+    yield Figure("seeds_failed", len(failed), "seeds", lived, _FOUND)
+    for figure in ("poison_injected", "points_dropped", "blows"):
+        yield Figure(figure, totals[figure], figure.partition("_")[0], lived)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

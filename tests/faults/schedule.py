@@ -1,0 +1,145 @@
+"""What happens to a seed: a list of timed blows, drawn from the seed and from nothing else. Nothing here touches a process; `blows` does what stands in it.
+
+Which blows a machine can take (a small disk needs root, a moved clock a C compiler) is chosen by the caller; a seed draws alike on every machine and then leaves out what cannot be.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Kind = Literal["kill", "stop", "unknowing", "delay", "reset", "half open", "cut after request", "poison", "rebalance", "disk full", "clock"]
+Part = Literal["rank", "agent", "kafka", "clickhouse", "sinks", "processors"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PARTS: tuple[Part, ...] = get_args(Part)
+LINKS: tuple[Part, ...] = ("kafka", "clickhouse")
+WORKERS: tuple[Part, ...] = ("sinks", "processors")
+# Who may be killed between sending something and learning that it was taken.
+SENDERS: tuple[Part, ...] = ("agent", "sinks", "processors")
+# Where a worker that joins its group may die by its own hand, see `tests.sinks.dies_at` and `tests.processors.dies_at`; "" lives until it is asked to leave.
+POINTS: dict[Part, tuple[str, ...]] = {
+    "sinks": ("", "poll", "commit"),
+    "processors": ("", "decided", "sent", "halfway", "stored", "acknowledged"),
+}
+# Below it the pipeline must come up first; what begins within it still shows before the ranks end.
+FIRST_S, LAST_S = 0.5, 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """One fault: when it begins (seconds after all ranks log), of what kind, at which part, how long it lasts, and what else there is to say of it.
+
+    Attributes:
+        detail: of a rebalance the point at which the worker who joins dies; else empty.
+        amount: records of poison, seconds that a clock is set ahead, milliseconds of a delay; else 0.
+    """
+
+    at_s: float
+    kind: Kind
+    part: Part
+    for_s: float = 0.0
+    detail: str = ""
+    amount: int = 0
+
+    def __str__(self) -> str:
+        """The blow in a line."""
+        more = " ".join(
+            [*([self.detail] if self.detail else []), *([f"{self.amount:+d}"] if self.amount else []), *([f"for {self.for_s:.1f} s"] if self.for_s else [])]
+        )
+        return f"{self.at_s:4.1f} s {self.kind} {self.part} {more}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A seed: how many ranks log at which rate for how long, and what befalls them."""
+
+    seed: int
+    ranks: int
+    rate: float
+    life_s: float
+    blows: tuple[Blow, ...]
+
+    def needs(self, kind: Kind) -> bool:
+        """Whether a blow of a kind is in it."""
+        return any(blow.kind == kind for blow in self.blows)
+
+
+def plan_of(seed: int, able: Collection[Kind] = KINDS) -> Plan:
+    """The plan of a seed, without the kinds of blows that this machine is not able to take.
+
+    Each holds at least one hard kill between sending and knowing, so that something must be repeated, and at most one loss of the broker, since everybody waits for its return.
+    """
+    draw = random.Random(seed)
+    blows = [_unknowing(draw, draw.choice(("agent", "sinks")))]
+    blows += [_blow(draw) for _ in range(draw.randint(3, 5))]
+    if draw.random() < 0.2:
+        blows.append(Blow(_at(draw), "clock", "rank", amount=draw.choice((-86_400, -600, -3, 3, 600, 86_400))))
+    if draw.random() < 0.2:
+        blows.append(Blow(_at(draw), "disk full", "rank", for_s=draw.uniform(1.5, 3.0)))
+    lost = [blow for blow in blows if blow.kind == "kill" and blow.part == "kafka"]
+    kept = [blow for blow in blows if blow.kind in able and blow not in lost[1:]]
+    life_s = max(8.0, max(blow.at_s + blow.for_s for blow in kept) + 0.5)
+    rate = 600.0 if any(blow.kind == "disk full" for blow in kept) else 150.0
+    return Plan(seed, draw.choice((2, 3, 4)), rate, life_s, tuple(sorted(kept, key=lambda blow: blow.at_s)))
+
+
+def every_part_once() -> Plan:
+    """A plan that is not drawn: each part is killed, agent, sink and processor between sending and knowing, and a bit of all the rest; seed 0."""
+    return Plan(
+        seed=0,
+        ranks=2,
+        rate=150.0,
+        life_s=16.0,
+        blows=(
+            Blow(0.5, "unknowing", "agent", for_s=0.7),
+            Blow(1.5, "poison", "sinks", amount=7),
+            Blow(2.0, "unknowing", "sinks", for_s=2.0),
+            Blow(5.0, "cut after request", "clickhouse"),
+            Blow(6.0, "kill", "processors"),
+            Blow(6.5, "cut after request", "kafka"),
+            Blow(7.5, "kill", "clickhouse"),
+            Blow(8.5, "stop", "agent", for_s=0.7),
+            Blow(9.5, "reset", "kafka"),
+            Blow(10.0, "kill", "kafka"),
+            Blow(14.0, "kill", "rank"),
+        ),
+    )
+
+
+def _at(draw: random.Random) -> float:
+    return draw.uniform(FIRST_S, LAST_S)
+
+
+def _unknowing(draw: random.Random, part: Part) -> Blow:
+    """A sink has inserted what it had after its interval, and waits to commit; the others need less."""
+    return Blow(_at(draw), "unknowing", part, for_s=draw.uniform(1.5, 2.5) if part == "sinks" else draw.uniform(0.3, 1.0))
+
+
+def _blow(draw: random.Random) -> Blow:
+    kind: Kind = draw.choices(
+        ("kill", "stop", "unknowing", "delay", "reset", "half open", "cut after request", "poison", "rebalance"), weights=(8, 6, 2, 1, 2, 2, 3, 3, 3)
+    )[0]
+    at_s = _at(draw)
+    match kind:
+        case "kill":
+            # The broker's return takes everybody's time.
+            return Blow(at_s, kind, draw.choices(PARTS, weights=(3, 2, 1, 2, 3, 3))[0])
+        case "stop":
+            part = draw.choice(PARTS)
+            # Now and then a worker sleeps past its session, and wakes up without partitions.
+            return Blow(at_s, kind, part, for_s=9.0 if part in WORKERS and draw.random() < 0.15 else draw.uniform(0.2, 2.5))
+        case "unknowing":
+            return _unknowing(draw, draw.choice(SENDERS))
+        case "delay":
+            return Blow(at_s, kind, draw.choice(LINKS), for_s=draw.uniform(0.5, 2.0), amount=draw.choice((50, 300)))
+        case "half open":
+            return Blow(at_s, kind, draw.choice(LINKS), for_s=draw.uniform(0.5, 3.0))
+        case "poison":
+            return Blow(at_s, kind, "sinks", amount=draw.randint(3, 40))
+        case "rebalance":
+            part = draw.choice(WORKERS)
+            return Blow(at_s, kind, part, for_s=draw.uniform(3.0, 5.0), detail=draw.choice(POINTS[part]))
+        case _:
+            return Blow(at_s, kind, draw.choice(LINKS))

@@ -1,0 +1,133 @@
+"""The fault proxy in front of a server that answers each line: what a client feels of each fault."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from runstream_local.ports import HOST
+from tests.faults.proxy import FaultProxy
+from tests.waiting import wait_for
+
+
+class Echo:
+    """Answers what it got, and keeps it."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # It is closed already.
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                one, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(one,), daemon=True).start()
+
+    def _serve(self, one: socket.socket) -> None:
+        with one:
+            try:
+                while data := one.recv(1000):
+                    self.got.append(data)
+                    one.sendall(data)
+            except OSError:
+                return
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    """A server."""
+    made = Echo()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proxy(echo: Echo) -> Iterator[FaultProxy]:
+    """The proxy in front of it."""
+    made = FaultProxy(echo.port)
+    yield made
+    made.close()
+
+
+def client(proxy: FaultProxy) -> socket.socket:
+    """A connection that has been answered once."""
+    made = socket.create_connection((HOST, proxy.port), timeout=5.0)
+    assert said(made, b"hello") == b"hello"
+    return made
+
+
+def said(one: socket.socket, words: bytes) -> bytes:
+    """The answer."""
+    one.sendall(words)
+    return one.recv(1000)
+
+
+def test_a_reset_ends_what_is_open_and_nothing_else(proxy: FaultProxy) -> None:
+    """A client sees its connection break, and may connect anew."""
+    with client(proxy) as one:
+        proxy.reset()
+        with pytest.raises(ConnectionError):
+            said(one, b"a") or _broken()
+    with client(proxy):
+        pass
+
+
+def _broken() -> None:
+    raise ConnectionResetError
+
+
+def test_silence_is_told_to_nobody(proxy: FaultProxy, echo: Echo) -> None:
+    """A silent connection takes what is sent and brings no answer until it is forgotten; others work meanwhile."""
+    with client(proxy) as one:
+        proxy.silence()
+        one.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            said(one, b"nobody hears this")
+        with client(proxy):
+            pass
+        proxy.forget()
+        with pytest.raises(ConnectionError):
+            one.recv(1000) or _broken()
+    assert b"nobody hears this" not in echo.got
+
+
+def test_an_answer_is_lost_after_its_request_was_taken(proxy: FaultProxy, echo: Echo) -> None:
+    """The server has the request, the client a broken connection; requests without the mark go on, and one answer is lost, not two."""
+    proxy.cut_after_request(b"INSERT")
+    with client(proxy) as one:
+        assert said(one, b"SELECT") == b"SELECT"
+        with pytest.raises(ConnectionError):
+            said(one, b"INSERT 1") or _broken()
+    wait_for(lambda: b"INSERT 1" in echo.got, 5, "the request")
+    with client(proxy) as one:
+        assert said(one, b"INSERT 2") == b"INSERT 2"
+    assert proxy.cuts == 1
+
+
+def test_nobody_behind_it_is_a_connection_refused(proxy: FaultProxy, echo: Echo) -> None:
+    """Where the server is gone, a client that connects is sent away."""
+    echo.close()
+    with socket.create_connection((HOST, proxy.port), timeout=5.0) as one, pytest.raises(ConnectionError):
+        said(one, b"a") or _broken()
+
+
+def test_delays_end(proxy: FaultProxy) -> None:
+    """Answers come late, whole and in order, and at once again afterwards."""
+    proxy.delay(0.05)
+    with client(proxy) as one:
+        assert said(one, b"late") == b"late"
+        proxy.delay(0.0)
+        assert said(one, b"soon") == b"soon"
