@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 
 import runstream
-from runstream import read
+from runstream import cli, read
 from runstream.artifacts import Artifact
 from tests.answers import Answers
 from tests.waiting import wait_for
@@ -106,14 +109,22 @@ def written(held: dict[str, Written], environment: dict[str, str], answers: Answ
         )
 
     wait_for(stored, 60, "the run to be stored")
-    wait_for(lambda: bool(read.datasets(run)), 30, "the last record")
+    wait_for(lambda: len(read.datasets(run)) == 2 and sum(one.saves for one in read.model_versions("net", project=PROJECT)) == 3, 30, "models and data sets")
     held["it"] = made
     return made
 
 
 def write_models(run: runstream.Run) -> None:
-    """What the second start logs of models and data sets."""
-    run.log_dataset(np.zeros((10, 3), dtype="f4"), "train")
+    """What the second start logs: a model, three saves of which two are the same, one by another run of the project, and data sets."""
+    line = LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])
+    other = LinearRegression().fit([[0.0], [1.0]], [0.0, 3.0])
+    run.log_model(line, "net", layers=True, step=1)
+    run.save_model_version(line, "net", "training", 10)
+    run.save_model_version(other, "net", "training", 20)
+    with run.child("fold") as fold:
+        fold.save_model_version(line, "net", "training", 1)
+    run.log_dataset(np.zeros((10, 3), dtype="f4"), "train", context="training", metadata={"from": "nowhere"})
+    run.log_dataset(pd.DataFrame({"a": [1], "b": ["x"]}), "table")
 
 
 def test_lines_are_counted_on_across_a_resume(written: Written) -> None:
@@ -196,3 +207,60 @@ def test_artifacts_read_as_they_were(written: Written) -> None:
         (path, found[path].id, found[path].mime_type, found[path].size) for path in ("a.txt", "deep/b.json", "scores.json")
     ]
     assert written.rows("SELECT countIf(position(toString(tuple(*)), 'secret') > 0) AS n FROM artifacts_log WHERE run_id = {run:UUID}") == [{"n": 0}]
+
+
+def test_models_and_their_versions(written: Written) -> None:
+    """Counts are numbers in SQL; versions are numbered from 0 in the order in which they were first saved, and the same content is the same version in every run."""
+    [model] = read.models(written.run_id)
+    assert (model.name, model.framework, model.parameters, model.trainable, model.bytes) == ("net", "sklearn", 2, 2, 16)
+    [layer] = model.layers()
+    assert (layer["name"], layer["parameters"], layer["input"]) == ("LinearRegression", 2, 1)
+    [row] = written.rows("SELECT framework, parameters, bytes, layers_uri FROM models WHERE run_id = {run:UUID}")
+    assert (row["framework"], row["parameters"], row["bytes"], row["layers_uri"]) == ("sklearn", 2, 16, model.layers_uri)
+    first, second = read.model_versions("net", project=PROJECT)
+    assert [(one.number, one.saves, one.step, one.run_id) for one in (first, second)] == [(0, 2, 10, written.run_id), (1, 1, 20, written.run_id)]
+    assert read.model_version("net", project=PROJECT).version == second.version == second.artifact.checksum
+    path = read.model_version("net", 0, project=PROJECT).artifact.download(written.folder / "models")
+    assert path.name == "net.pkl"
+    assert pickle.loads(path.read_bytes()).predict([[2.0]])[0] == pytest.approx(4.0)
+    rows = written.rows("SELECT number, version, saves FROM model_versions WHERE project = 'rich-values' AND name = 'net' ORDER BY number")
+    assert [(row["number"], row["version"], row["saves"]) for row in rows] == [(0, first.version, 2), (1, second.version, 1)]
+    with runstream.init(PROJECT, "user", mode="inline", capture="none") as run:
+        used = run.use_artifact("net:latest")
+        assert used is not None
+        assert (used.checksum, used.relation) == (second.version, "input")
+        assert run.use_artifact("net:7") is None
+
+
+def test_data_sets(written: Written) -> None:
+    """What is known of them, by SQL and by the reading calls."""
+    found = {one.name: one for one in read.datasets(written.run_id)}
+    train, table = found["train"], found["table"]
+    assert (train.framework, train.samples, train.batches, train.shuffled, train.context, train.metadata["shape"], train.metadata["from"]) == (
+        "numpy",
+        10,
+        None,
+        None,
+        "training",
+        [10, 3],
+        "nowhere",
+    )
+    assert (table.columns, table.metadata["dtypes"][0]) == (["a", "b"], "int64")
+    rows = written.rows("SELECT name, samples, columns, metadata['dtype'] AS dtype FROM datasets WHERE run_id = {run:UUID} ORDER BY name")
+    assert [(row["name"], row["samples"], row["columns"], row["dtype"]) for row in rows] == [("table", 1, ["a", "b"], ""), ("train", 10, [], '"float32"')]
+
+
+def test_the_command_lists_and_fetches(written: Written, capsys: pytest.CaptureFixture[str]) -> None:
+    """By run, by id and by a version's name; what is not there is one sentence."""
+    assert cli.main(["artifacts", "ls", written.run_id, "--kind", "file"]) == 0
+    listed = capsys.readouterr().out
+    assert "a.txt" in listed
+    assert "train.parquet" not in listed
+    assert cli.main(["artifacts", "get", written.artifacts["a.txt"].id, "--to", str(written.folder / "got"), "--json"]) == 0
+    assert Path(json.loads(capsys.readouterr().out)["path"]).read_text() == "a"
+    assert cli.main(["artifacts", "get", f"{PROJECT}/net:1", "--to", str(written.folder / "got")]) == 0
+    assert capsys.readouterr().out.strip().endswith("net.pkl")
+    assert cli.main(["artifacts", "get", f"{PROJECT}/net:9"]) == 2
+    assert "no version 9 of a model 'net'" in capsys.readouterr().err
+    assert cli.main(["artifacts", "push"]) == 0
+    assert "0 objects sent" in capsys.readouterr().out
