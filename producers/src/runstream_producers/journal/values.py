@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _STEP_LIMIT = 1 << 63
 # Farthest times that a millisecond count in ClickHouse's DateTime64 holds well: the years 1900 to 2299.
-_SECONDS_MIN, _SECONDS_MAX = -2_208_988_800.0, 10_413_791_999.0
+SECONDS_MIN, SECONDS_MAX = -2_208_988_800.0, 10_413_791_999.0
 DEPTH_MAX = 32
 NAME_CHARACTERS_MAX = 10_000  # Of names, contexts, subjects and sources: they are columns that are kept in memory and drawn on pages.
 _NO_NUMBERS = (str, bytes, bytearray, complex)
@@ -240,16 +240,16 @@ def seconds_of(time: Any) -> float | None:
         if number is None:
             return None
         seconds = number
-    return seconds if _SECONDS_MIN <= seconds <= _SECONDS_MAX else None
+    return seconds if SECONDS_MIN <= seconds <= SECONDS_MAX else None
 
 
 def time_hint(time: Any) -> str:
     """What to do about a number that is no time: the end of a clause, empty where nothing is known."""
     number = None if isinstance(time, (bool, dt.datetime)) else number_of(time)
-    if number is None or not number > _SECONDS_MAX:
+    if number is None or not number > SECONDS_MAX:
         return ""
     for divisor, unit in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
-        if number / divisor <= _SECONDS_MAX:
+        if number / divisor <= SECONDS_MAX:
             return f", which looks like {unit} (divide it by {divisor:,.0f})"
     return ""
 

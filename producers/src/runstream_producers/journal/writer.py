@@ -35,6 +35,7 @@ _now = clock.time
 _quick = plans.quick_types
 _all_quick = plans.quick_types.issuperset
 _PLAIN = plans.PLAIN
+_EARLIEST_S, _LATEST_S = val.SECONDS_MIN, val.SECONDS_MAX
 
 
 class JournalWriter:
@@ -124,7 +125,7 @@ class JournalWriter:
                 body = None
                 scope = self._plain if context is None and not subject else self._scopes.of(context, subject)
                 plan = scope.plans.get(tuple(data))
-                if plan is not None and time is None and source is None:
+                if plan is not None and source is None and (time is None or (type(time) is float and _EARLIEST_S <= time <= _LATEST_S)):
                     plain, only, pack, into, length, size, count, head = plan
                     offset = tail.offset
                     end = offset + size
@@ -134,12 +135,12 @@ class JournalWriter:
                         if only is not None:
                             value = data[only]
                             if type(value) is float or type(value) in _quick:
-                                body = pack(head, tail.seq, scope.next_step if step is None else step, points, _now(), value)
+                                body = pack(head, tail.seq, scope.next_step if step is None else step, points, _now() if time is None else time, value)
                         else:
                             numbers = data.values()
                             # sum() adds plain floats and ints in C, quicker than their types can be looked at; with anything else its result has another type.
                             if (type(sum(numbers)) in _PLAIN) if plain else _all_quick(map(type, numbers)):
-                                body = pack(head, tail.seq, scope.next_step if step is None else step, points, _now(), *numbers)
+                                body = pack(head, tail.seq, scope.next_step if step is None else step, points, _now() if time is None else time, *numbers)
                         if body is not None:
                             into(tail.map, offset, length, _crc32(body), body)
                             tail.offset = end
