@@ -56,9 +56,25 @@ def guarded(fallback: R, named: str = "") -> Callable[[Callable[Concatenate[S, P
     return decorate
 
 
+def safe_text(value: Any) -> str:
+    """The value as a text; its type where it has none, since what an object's own code raises is no reason to end a training."""
+    text = readable(value)
+    return val.told(value) if text is None else text
+
+
+def readable(value: Any) -> str | None:
+    """The value as a text; None where it has none."""
+    try:
+        return val.text_of(value)
+    except Exception as error:
+        if val.from_signal(error):
+            raise
+        return None
+
+
 def name_of(call: str, argument: str, value: Any, report: Report) -> str:
     """The text of an argument that names something; empty, which is told, where there is none or it is too long."""
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         report(f"{call}:{argument}", f"{argument} of {call} must be a text that is not empty, got {val.shown(value)}: nothing was recorded")
         return ""
     text = text_of(call, argument, value, report)
@@ -80,7 +96,7 @@ def text_of(call: str, argument: str, value: Any, report: Report) -> str:
     """The text of an argument that may be left out; what is no text is told and taken as its text."""
     if value is None:
         return ""
-    text = val.text_of(value)
+    text = safe_text(value)
     if not isinstance(value, str):
         report(f"{call}:{argument}", f"{argument} of {call} must be a text, got {val.told(value)}: it was taken as {val.shown(text)}")
     return text

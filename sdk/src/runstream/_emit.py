@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from runstream import _checks
 from runstream._types import Event
 from runstream_producers.journal import values as val
 
@@ -58,7 +59,7 @@ def emit_event(
     if not isinstance(event, Event):
         event = Event(event, source=source, time=time, metadata={} if metadata is None else metadata, step=step, subject=subject)
     client = _client()
-    if not event.subject:
+    if event.subject is None or not _checks.readable(event.subject):  # pyright: ignore[reportUnnecessaryComparison]  # what callers do
         client.tell(
             "emit_event:subject",
             f"subject of emit_event must be a text such as model/bert/3, got {val.shown(event.subject)}: event {val.shown(event.name)} was not recorded",

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time as clock
+import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
 from runstream import _checks, _existed, _hooks, _installed, _surroundings
@@ -24,7 +25,7 @@ from runstream_producers.journal.writer import JournalWriter
 from runstream_producers.paths import agent_folder, offline_folder
 from runstream_producers.readings import INTERVAL
 from runstream_schemas import ids
-from runstream_schemas.settings import Settings, load
+from runstream_schemas.settings import Settings, SettingsError, load
 
 # What children find of their parent's run; no setting, so that a program started by a script with a run does not join it unasked.
 PARENT = "_RUNSTREAM_PARENT"
@@ -108,7 +109,7 @@ def init(
     run_id = _run_id(project, _named(id, external_id, report), chosen, launch, report)
     said = {"owner": owner, "namespace": namespace, "external_id": external_id, "framework": framework, "task": task, "notes": notes, "tags": tags}
     _hooks.install(chosen.preemption_signals)  # First, so that no signal finds a journal and nobody to end it.
-    if resume != "allow":
+    if not isinstance(resume, str) or resume != "allow":  # pyright: ignore[reportUnnecessaryIsInstance]  # what callers do
         run_id = _resumed(run_id, project, resume, chosen, launch, report)
     with whole_beginning():
         run = _begin(run_id, project, chosen, launch, report)
@@ -119,7 +120,7 @@ def init(
         run.take_params("packages", _installed.params())
     if chosen.console:
         run.capture_console()
-    os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=str)
+    os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=_checks.safe_text)
     previous = current()
     if previous is not None and previous.alive and _interactive():
         report("again", f"run {previous.id} was still open in this session and has been finished, since another one begins")
@@ -167,24 +168,37 @@ def begin_client() -> Run:
 
 def _named(id_given: Any, external: Any, report: Reporter) -> str | None:
     """What names the run within its project, None if nothing does."""
-    if id_given == "" or external == "":
+    if "" in [one for one in (id_given, external) if isinstance(one, str)]:
         report("id", "id and external_id of init must be texts that are not empty, or left out, got '': it was left out")
-    if id_given and external and id_given != external:
+    # What else is wrong with the external id, `change` tells.
+    others = _naming("external_id", external, report)
+    named = _naming("id", id_given, report) and _checks.text_of("init", "id", id_given, report)
+    if named and others and named != others:
         report("id:both", f"of id and external_id of init one names the run, got {val.shown(id_given)} and {val.shown(external)}: it is known by id")
-    # What is wrong with the external id itself, `change` tells.
-    return _checks.text_of("init", "id", id_given, report) or (None if external is None else val.text_of(external)) or None
+    return named or others or None
+
+
+def _naming(argument: str, value: Any, report: Reporter) -> str:
+    """The text of what names the run. What has none is left out, or all runs that are given such a thing would be one."""
+    text = "" if value is None else _checks.readable(value)
+    if text is None:
+        report(argument, f"{argument} of init must be a text, got {val.told(value)}, which cannot be read: it was left out")
+    return text or ""
 
 
 def _checked_project(project: Any, report: Reporter) -> str:
     if not isinstance(project, str) or not project:
-        report("project", f"project of init must be a text that is not empty, got {val.shown(project)}: the run is recorded under {val.shown(str(project))}")
-    return str(project)
+        report(
+            "project",
+            f"project of init must be a text that is not empty, got {val.shown(project)}: the run is recorded under {val.shown(_checks.safe_text(project))}",
+        )
+    return _checks.safe_text(project)
 
 
 def _resumed(run_id: str, project: str, resume: Any, settings: Settings, launch: Launch, report: Reporter) -> str:
     """The id to begin under, once it is known whether the run is there."""
-    if resume not in ("must", "never"):
-        report("resume", f"resume of init must be allow, must or never, got {resume!r}: it was taken as allow")
+    if not isinstance(resume, str) or resume not in ("must", "never"):
+        report("resume", f"resume of init must be allow, must or never, got {val.shown(resume)}: it was taken as allow")
         return run_id
     identity = _identity(run_id, project, socket.gethostname(), launch, {}, "rank")
     existed = _existed.ask(settings, identity)
@@ -212,8 +226,9 @@ def attach() -> Run:
         return inherited
     try:
         told: dict[str, Any] = json.loads(os.environ.get(PARENT, ""))
-        run_id, project, given = str(told["run_id"]), str(told["project"]), dict(told["given"])
-    except (ValueError, KeyError, TypeError):
+        run_id, project, given = str(uuid.UUID(told["run_id"])), str(told["project"]), dict(told["given"])
+        load(given)
+    except (ValueError, KeyError, TypeError, AttributeError, SettingsError):
         report = Reporter(strict=load().strict)
         report("attach", "attach found no run to join, and nothing is recorded: the process that starts this one must call runstream.init before it does")
         run_id, project, given = ids.new_uuid(), "", {"mode": "disabled"}
@@ -287,8 +302,6 @@ def _run_id(project: str, named: str | None, settings: Settings, launch: Launch,
 
 
 def _is_uuid(text: str) -> bool:
-    import uuid
-
     try:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:

@@ -52,7 +52,7 @@ def event_of(event: Event, now_s: float, report: Report) -> dict[str, Any]:
     return {
         "event_id": ids.new_uuid(),
         "time_ms": round(seconds * 1000.0),
-        "name": val.text_of(event.name),
+        "name": _checks.safe_text(event.name),
         "source": _checks.text_of("the event", "source", source_name, report),
         "subject": _checks.text_of("the event", "subject", event.subject, report),
         "step": number,
