@@ -116,8 +116,9 @@ def written(held: dict[str, Written], environment: dict[str, str], answers: Answ
 
 def write_models(run: runstream.Run) -> None:
     """What the second start logs: a model, three saves of which two are the same, one by another run of the project, and data sets."""
-    line = LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])
-    other = LinearRegression().fit([[0.0], [1.0]], [0.0, 3.0])
+    estimator: Any = LinearRegression
+    line = estimator().fit([[0.0], [1.0]], [0.0, 2.0])
+    other = estimator().fit([[0.0], [1.0]], [0.0, 3.0])
     run.log_model(line, "net", layers=True, step=1)
     run.save_model_version(line, "net", "training", 10)
     run.save_model_version(other, "net", "training", 20)

@@ -167,16 +167,22 @@ class ArtifactCalls(ArtifactWork):
             >>> run.use_artifact(made).relation
             'input'
         """
+        from runstream.artifacts._naming import is_named
+
         about = self._about("use_artifact", context, step, "", metadata, relation="input")
-        found = artifact if isinstance(artifact, Artifact) else self._found(artifact)
-        if found is None:
-            if not isinstance(artifact, (str, Path)):
-                self._refuse(
-                    "use_artifact",
-                    f"artifact of use_artifact must be an artifact, the id of one, or an address, got {val.told(artifact)}: nothing was recorded",
-                )
-                return None
+        if isinstance(artifact, Artifact):
+            found = artifact
+        elif isinstance(artifact, str) and is_named(artifact):
+            found = self._looked_up(artifact)
+        elif isinstance(artifact, (str, Path)):
             return next(iter(self._tracked("use_artifact", [artifact], about, "")), None)
+        else:
+            self._refuse(
+                "use_artifact", f"artifact of use_artifact must be an artifact, the id of one, or an address, got {val.told(artifact)}: nothing was recorded"
+            )
+            return None
+        if found is None:
+            return None
         from runstream.artifacts._payloads import artifact_of, payload_of
 
         said = {**json_values("use_artifact", found.metadata, self._report), **about.metadata}

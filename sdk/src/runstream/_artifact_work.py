@@ -210,20 +210,18 @@ class ArtifactWork(Said):
         upload.end()
         return upload
 
-    def _found(self, which: Any) -> Artifact | None:
-        """The artifact of an id, or of a version of a model; None for what is an address."""
+    def _looked_up(self, text: str) -> Artifact | None:
+        """The artifact of an id, or of a version of a model; None, which is told, where ClickHouse has none or cannot be asked."""
         from runstream import read
-        from runstream.artifacts._naming import is_id, version_of
+        from runstream.artifacts._naming import version_of
 
-        text = which if isinstance(which, str) else ""
         version = version_of(text)
-        if not is_id(text) and version is None:
-            return None
         place: dict[str, Any] = {"url": _existed.address_of(self._settings), "database": self._settings.clickhouse_database}
         try:
             return read.artifact(text, **place) if version is None else read.model_version(*version, project=self.project, **place).artifact
         except read.ReadError as error:
-            raise ArtifactError(str(error)) from error
+            self._refuse("use_artifact", f"artifact {val.shown(text)} of use_artifact was not found, and its use is not recorded: {error}")
+            return None
 
 
 def _fitting(call: str, argument: str, text: str, report: Reporter) -> str:

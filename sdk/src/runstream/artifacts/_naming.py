@@ -8,12 +8,12 @@ import uuid
 _VERSION = re.compile(r"(?P<name>[^:/\\][^:\\]*):(?P<number>latest|\d{1,18})")
 
 
-def is_id(text: str) -> bool:
-    """Whether it is the id of an artifact."""
+def is_named(text: str) -> bool:
+    """Whether it is the id of an artifact or a version of a model, and no address."""
     try:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
-        return False
+        return version_of(text) is not None
 
 
 def version_of(text: str) -> tuple[str, int | None] | None:
