@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,6 +21,9 @@ from runstream_producers.hardware.node import Node
 from runstream_producers.hardware.processes import Processes
 from runstream_producers.hardware.sampler import LATE_S
 from runstream_producers.hardware.taken import Rates, Taken, Totals
+from runstream_producers.journal.format import Identity
+from runstream_producers.readings import Readings
+from tests.producers.journals import identity, read_back
 from tests.waiting import wait_for
 
 ME = os.getpid()
@@ -409,3 +414,64 @@ def test_a_counter_that_disappears_is_a_gap(tmp_path: Path, text: str) -> None:
 def test_a_node_without_infiniband_has_no_ports(tmp_path: Path) -> None:
     """No folder is no error."""
     assert Infiniband(str(tmp_path / "none")).read(1.0) == Taken()
+
+
+# ---- for which runs --------------------------------------------------------------------------------------------------------------------------
+
+
+def rank(run_id: str, number: int, pid: int, **environment: str) -> Identity:
+    """A living rank."""
+    return replace(identity(run_id=run_id), rank=number, pid=pid, environment=environment)
+
+
+ONE, OTHER = "0193a1f0-0000-7000-8000-000000000001", "0193a1f0-0000-7000-8000-000000000002"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with other tests may take its time for a round."""
+    monkeypatch.setattr("runstream_producers.readings.WAIT_S", 20.0)
+
+
+def readings_of(folder: Path, run_id: str) -> list[dict[str, float]]:
+    """The rows of a run's readings."""
+    found: list[dict[str, float]] = []
+    for one in folder.glob("w-*"):
+        who = Identity.from_json((one / "writer.json").read_text())
+        if who.run_id == run_id:
+            found += [
+                {name: struct.unpack("<d", value)[0] if isinstance(value, bytes) else value for name, value in row.values.items()}
+                for row in read_back(one, who.writer)
+            ]
+    return found
+
+
+@pytest.mark.usefixtures("patient")
+def test_each_run_is_read_as_often_as_it_wants(tmp_path: Path) -> None:
+    """Two runs of one node share rounds where both are due; one that wants none has no journal, and one that says nothing is read as often as the agent was told."""
+    with installed(Library(NO_GPUS)):
+        agent = Readings(tmp_path, Sampler(infiniband=Infiniband(str(tmp_path / "none"))), 0.0)
+        try:
+            ranks = [rank(ONE, 0, ME, hardware_interval_s="1"), rank(OTHER, 0, ME, hardware_interval_s="5"), rank(ONE[:-1] + "9", 0, ME)]
+            for tick in range(44):
+                agent.take(ranks, 100.0 + tick / 4)
+        finally:
+            agent.close()
+    assert len(readings_of(tmp_path, ONE)) == 11
+    assert len(readings_of(tmp_path, OTHER)) == 3
+    assert len(list(tmp_path.glob("w-*"))) == 2
+
+
+@pytest.mark.usefixtures("patient")
+def test_processes_are_those_of_ranks_that_this_agent_can_know(tmp_path: Path) -> None:
+    """A forked helper is not taken for its rank, and a rank in a container with ids of its own is a gap instead of some process that happens to have its number."""
+    child = os.getppid()
+    with installed(Library(NO_GPUS)):
+        agent = Readings(tmp_path, Sampler(infiniband=Infiniband(str(tmp_path / "none"))), 1.0)
+        try:
+            agent.take([rank(ONE, 0, ME), rank(ONE, 0, child, forked="true"), rank(ONE, 1, child, pid_namespace="pid:[7]")], 100.0)
+        finally:
+            agent.close()
+    [row] = readings_of(tmp_path, ONE)
+    assert {name for name in row if name.startswith("process.memory")} == {'process.memory.rss_bytes{rank="0"}'}
+    assert row['process.memory.rss_bytes{rank="0"}'] == pytest.approx(psutil.Process(ME).memory_info().rss, rel=0.2)

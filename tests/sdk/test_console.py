@@ -296,3 +296,21 @@ while left() and time.monotonic() < deadline: time.sleep(0.01)
 print(os.path.exists(f"/proc/{helper}"), left())
 """)
     assert out == b"x\nx\nx\nFalse []\n", errors
+
+
+def test_what_somebody_else_put_at_a_descriptor_stays(scripts: Scripts) -> None:
+    """A file that training has put in the place of stdout meanwhile is not taken away by the end of the run; what it saved of ours and puts back later is shown."""
+    out, _, code = scripts.run("""
+print("before")
+kept = os.dup(1)
+file = os.open(os.environ["RUNSTREAM_JOURNAL_DIR"] + "/file", os.O_WRONLY | os.O_CREAT)
+os.dup2(file, 1)
+run.finish()
+print("into the file")
+os.dup2(kept, 1)
+print("after")
+""")
+    assert code == 0
+    assert out == b"before\nafter\n"
+    assert (scripts.folder / "file").read_text() == "into the file\n"
+    assert scripts.texts() == ["before"]

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runstream_producers.errors import JournalError
@@ -18,7 +19,6 @@ from runstream_schemas import ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from runstream_producers.hardware import Sampler
     from runstream_producers.journal import format as fmt
@@ -28,7 +28,8 @@ _log = logging.getLogger("runstream.agent")
 SEGMENT_BYTES = 1 << 20
 BYTES_MAX = 64 << 20  # Of readings that no Kafka has taken: days of them.
 WAIT_S = 0.03  # For a round, which nearly always is over by then; otherwise it is looked after when the agent comes by again.
-INTERVAL = "hardware_interval_s"  # Of a rank's environment.
+# Of a rank's environment: how often its run wants to be read, and in which namespace its process id is one.
+INTERVAL, NAMESPACE = "hardware_interval_s", "pid_namespace"
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Readings:
         self._interval_s = interval_s
         self._runs: dict[str, _Run] = {}
         self._round: list[str] = []  # The runs for which a round is under way.
+        self._namespace = namespace()
 
     def take(self, ranks: Iterable[fmt.Identity], now: float) -> None:
         """Begins what is due at `now` for the runs of these living ranks, and writes down what has come; the readings of a run end with its last rank."""
@@ -93,7 +95,8 @@ class Readings:
                 run = self._runs[run_id] = _Run(identities[0], interval_s, now, {})
             run.interval_s = interval_s
             # Of a rank and the children that it forked, which are writers of their own, it is the rank that is meant.
-            run.pids = {one.pid: one.rank for one in identities if one.environment.get("forked") != "true"} or {one.pid: one.rank for one in identities}
+            here = [one for one in identities if one.environment.get(NAMESPACE, self._namespace) == self._namespace]
+            run.pids = {one.pid: one.rank for one in here if one.environment.get("forked") != "true"} or {one.pid: one.rank for one in here}
 
     def _begin(self, run: _Run) -> JournalWriter | None:
         if run.given_up:
@@ -124,6 +127,14 @@ class Readings:
         self._runs.clear()
         self._round = []
         self._sampler.close()
+
+
+def namespace() -> str:
+    """The namespace of this process's ids; empty where there is no such thing. Ranks in a container have ids that mean other processes, or none, to an agent outside of it."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def interval_of(environment: Mapping[str, str], otherwise_s: float) -> float:

@@ -23,7 +23,7 @@ from runstream_producers.journal.compilers import keep_out
 from runstream_producers.journal.format import Identity
 from runstream_producers.journal.writer import JournalWriter
 from runstream_producers.paths import agent_folder, offline_folder
-from runstream_producers.readings import INTERVAL
+from runstream_producers.readings import INTERVAL, NAMESPACE, namespace
 from runstream_schemas import ids
 from runstream_schemas.settings import Settings, SettingsError, load
 
@@ -270,6 +270,7 @@ def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report
     surroundings = {} if settings.mode == "disabled" else _surroundings.captured(_parts(settings.capture), first_of_node=launch.local_rank == 0)
     if kind == "rank":
         surroundings[INTERVAL] = f"{settings.hardware_interval:g}"  # So that each run is read as often as it wants, whoever started the agent.
+        surroundings[NAMESPACE] = namespace()
     began = os.getpid()
 
     def identity() -> Identity:

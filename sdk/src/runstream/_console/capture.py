@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,10 +54,10 @@ def begin(journal: JournalWriter, settings: Settings) -> tuple[Console | None, s
         return None, "this process was started without stdout or stderr"  # Their descriptors may be files of anybody's by now.
     try:
         if _inherited():
-            return None, ""
+            return None, ""  # Nothing is amiss.
         console = Console(journal, settings.console_lines)
-    except (OSError, ValueError, RuntimeError) as error:
-        return None, f"it could not be begun: {error}"
+    except Exception as error:  # noqa: BLE001 - an interpreter without a path, a system without shared memory: training goes on without us
+        return None, f"it could not be begun: {error!r}"
     _Here.console = console
     return console, ""
 
@@ -64,7 +65,16 @@ def begin(journal: JournalWriter, settings: Settings) -> tuple[Console | None, s
 def _inherited() -> bool:
     """Whether a process above captures what this one writes."""
     known = os.environ.get(_CAPTURED, "").split(",")
-    return all(f"{os.fstat(number).st_dev}:{os.fstat(number).st_ino}" in known for number in (1, 2))
+    return all(_place(number) in known for number in (1, 2))
+
+
+def _place(number: int) -> str:
+    """What a descriptor leads to; empty where it is closed."""
+    try:
+        found = os.fstat(number)
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 class Console:
@@ -78,10 +88,8 @@ class Console:
         self.active = True
         self._page = wire.Page()
         _flush()
-        kinds = [os.fstat(number) for number in (1, 2)]
         # Where both go to the same place their order is worth more than telling them apart, and one pipe keeps it.
-        together = (kinds[0].st_dev, kinds[0].st_ino) == (kinds[1].st_dev, kinds[1].st_ino)
-        self._names = ("stdout+stderr",) if together else _NAMES
+        self._names = ("stdout+stderr",) if _place(1) == _place(2) else _NAMES
         self._saved = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in (1, 2)]
         pipes = [os.pipe() for _ in self._names]
         for _, write_end in pipes:
@@ -96,7 +104,7 @@ class Console:
             answers=answers,
             page=self._page.descriptor,
             folder=str(journal.folder.path.parent),
-            identity=journal.identity.to_json(),
+            identity=replace(journal.identity, environment={}).to_json(),  # Which may be longer than an argument can be.
             lines_per_s=lines_per_s,
         )
         write_ends = [write_end for _, write_end in pipes]
@@ -112,7 +120,8 @@ class Console:
                 os.close(descriptor)
         if os.isatty(self._saved[0]):
             _by_lines()
-        os.environ[_CAPTURED] = ",".join(f"{one.st_dev}:{one.st_ino}" for one in (os.fstat(1), os.fstat(2)))
+        self._places = [_place(number) for number in (1, 2)]
+        os.environ[_CAPTURED] = ",".join(self._places)
         threading.Thread(target=self._watch, name="runstream-console", daemon=True).start()
 
     def end(self) -> None:
@@ -153,8 +162,9 @@ class Console:
             if not self.active:
                 return
             self.active = False
-            for saved, number in zip(self._saved, (1, 2), strict=True):
-                os.dup2(saved, number, inheritable=True)
+            for saved, number, place in zip(self._saved, (1, 2), self._places, strict=True):
+                if _place(number) == place:  # Or somebody has put something else there, which is theirs.
+                    os.dup2(saved, number, inheritable=True)
             os.environ.pop(_CAPTURED, None)
 
     # ---- watching the helper -----------------------------------------------------------------------------------------------------------

@@ -119,6 +119,8 @@ def venv(
     Example:
         >>> built = environments.venv(run, "rebuilt", pip_options=["--find-links", "wheels"])  # doctest: +SKIP
     """
+    if isinstance(pip_options, str):
+        raise EnvironmentsError(f"pip_options must be a list of texts, got the text {shown(pip_options)}")
     found = recorded(run, url=url, database=database)
     folder = Path(path) if path is not None else Path(f"venv-{found.run_id[:8]}")
     _empty(folder)
