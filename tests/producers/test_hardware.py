@@ -439,10 +439,7 @@ def readings_of(folder: Path, run_id: str) -> list[dict[str, float]]:
     for one in folder.glob("w-*"):
         who = Identity.from_json((one / "writer.json").read_text())
         if who.run_id == run_id:
-            found += [
-                {name: struct.unpack("<d", value)[0] if isinstance(value, bytes) else value for name, value in row.values.items()}
-                for row in read_back(one, who.writer)
-            ]
+            found += [{name: struct.unpack("<d", value)[0] for name, value in row.values.items()} for row in read_back(one, who.writer)]
     return found
 
 
