@@ -118,6 +118,7 @@ def store(server: Server, now_ms: int) -> None:
     _hot(server, now_ms - DAY_MS)
     _live(server, now_ms - 600_000)
     _text(server, now_ms - 40 * DAY_MS)
+    _made(server, now_ms - DAY_MS)
     insert(server, "dead_letters_log", *(examples.dead_letter(topic="rs.metric", offset=number, reason="not Avro") for number in range(3)))
     insert(server, "dead_letters_log", examples.dead_letter(topic="rs.event", reason="no such schema"))
 
@@ -218,3 +219,39 @@ def _text(server: Server, began_ms: int) -> None:
     process = Process(TEXT, 51, 0, "chat-1", began_ms, project="text")
     process.log("training", ["loss"], [0], [0.0], [[1.0]])
     process.store(server, state="crashed", seconds=7200.0, reason="no sign of life")
+
+
+def _made(server: Server, now_ms: int) -> None:
+    """Two versions of a model, the first of which was saved by two ranks and is used by two runs; and a line that was appended to, replaced, and gone on with by a second attempt."""
+    first, second = "1" * 64, "2" * 64
+    saves = [
+        examples.artifact(
+            BASELINE, writer=writer, seq=seq, project="vision", checksum=checksum, step=step, time_ms=now_ms + step, artifact_id=str(uuid.UUID(int=seq))
+        )
+        for writer, seq, checksum, step in ((11, 700, first, 50), (12, 700, first, 50), (11, 701, second, 100))
+    ]
+    uses = [examples.artifact(run_id, writer=writer, project="vision", relation="input", checksum=first) for run_id, writer in ((WIDE, 22), (HOT, 31))]
+    insert(server, "artifacts_log", *saves, *uses, *uses)
+    lines = [
+        examples.media(
+            WIDE,
+            name="roc",
+            series="",
+            writer=writer,
+            seq=800 + place,
+            time_ms=now_ms + place,
+            replaces=replaces,
+            counted=steps is None,
+            steps=steps or (),
+            points=points,
+        )
+        for place, (writer, replaces, steps, points) in enumerate(
+            (
+                (21, False, (0, 10), (0.5, 0.75)),
+                (21, False, None, (1.0,)),
+                (21, True, None, (0.25, 0.5)),
+                (22, False, None, (1.0,)),
+            )
+        )
+    ]
+    insert(server, "media_log", *lines, *lines)

@@ -70,6 +70,9 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     ],
     "Which params went with the best results?": [(0.3, "wide", 0.95), (0.1, "baseline", 0.9)],
     "What changed between two runs' params?": [("optimizer.lr", "0.1", "0.3"), ("width", "", "4")],
+    "Which versions of a model are there, which run made each, and who uses it?": [(0, "baseline", 50, ["hot", "wide"]), (1, "baseline", 100, [])],
+    # The second attempt counts on from the first one's last step, in the version that holds by then.
+    "What does a line look like, and what did it look like before it was replaced?": [(0, [0, 10, 11], [0.5, 0.75, 1.0]), (1, [0, 1, 2], [0.25, 0.5, 1.0])],
     "How many steps a second does each rank make?": [(0, round(99 / 258, 3)), (1, round(99 / 258, 3))],
     "Which rank is the slowest?": [(1, "host-1", 1.5, 2.5), (0, "host-0", 1.0, 2.0)],
     "Where did training pause?": [(50, 62), (1, 2), (2, 2)],
