@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ SIZE_BYTES = 5_000_000_000
 _BLOCK_BYTES = 8 << 20
 _LIMIT_S = 900.0
 _POLL_S = 0.005
+_KILLS_MAX = 10
 
 
 def _make(path: Path, size: int) -> str:
@@ -69,15 +71,19 @@ def _said(child: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def _killed_in_the_middle(folder: Path, size: int) -> int:
-    """Begins an upload and kills it once more than a third has arrived; how much had."""
-    child = _child(folder, "upload")
-    try:
-        deadline = time.monotonic() + _LIMIT_S
-        while child.poll() is None and _stored(folder / "store") < size // 3 and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+    """Begins an upload and kills it once more than a third has arrived; how much had. One that was done before the kill came is begun anew."""
+    for _ in range(_KILLS_MAX):
+        shutil.rmtree(folder / "store", ignore_errors=True)
+        child = _child(folder, "upload")
+        try:
+            deadline = time.monotonic() + _LIMIT_S
+            while child.poll() is None and _stored(folder / "store") < size // 3 and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.communicate()
+        if child.returncode == -signal.SIGKILL:
+            break
     return _stored(folder / "store")
 
 
