@@ -162,7 +162,7 @@ class _Alerts(threading.Thread):
         self._consumer.close()
 
 
-class _OnCore:
+class OnCore:
     """Seconds on a core, and resident memory, of the parts that are no ranks."""
 
     def __init__(self, journals: Path) -> None:
@@ -180,7 +180,7 @@ class _OnCore:
         }
 
 
-def _rows(server: Server, run_id: str, load: Load, ranks: Sequence[subprocess.Popen[str]], seen: Seen, watch: _OnCore) -> None:
+def _rows(server: Server, run_id: str, load: Load, ranks: Sequence[subprocess.Popen[str]], seen: Seen, watch: OnCore) -> None:
     """Looks for new rows of one series until nothing more comes; counts what the parts spend between the end of the warm-up and the end of the load."""
     last, begun, quiet_since = -1, time.monotonic(), time.monotonic()
     name = names_of(load, 0)[-1]
@@ -229,7 +229,7 @@ def run_load(load_: Load, journals: Path) -> Seen:
     argv = [sys.executable, "-m", "benchmarks.pipeline", json.dumps(asdict(load_)), run_id]
     ranks = [subprocess.Popen([*argv, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(load_.ranks)]
     try:
-        _rows(server, run_id, load_, ranks, seen, _OnCore(journals))
+        _rows(server, run_id, load_, ranks, seen, OnCore(journals))
         said: list[dict[str, Any]] = [json.loads(one.communicate(timeout=30)[0]) for one in ranks]
         seen.balanced = _balanced(server, run_id, load_.ranks)
     finally:

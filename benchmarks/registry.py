@@ -62,6 +62,10 @@ BENCHMARKS = {
         Benchmark(
             "scale", "what a thousand points cost each stage, from 10 thousand to a million points a second and from 10 to a million series (takes minutes)"
         ),
+        Benchmark(
+            "fleet",
+            "1,000 simulated ranks of 1,000 metrics, a hundred million points in one run through the whole pipeline: account and memory (takes minutes)",
+        ),
         Benchmark("chart", "curves of a run of 102 million points over HTTP: fresh, merged, just replayed, through a rollup (takes minutes)"),
         Benchmark(
             "faults",

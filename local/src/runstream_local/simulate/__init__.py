@@ -1,0 +1,1 @@
+"""A simulated fleet of ranks that logs through the real journals and the real agent."""
