@@ -239,6 +239,20 @@ def test_a_context_that_is_none_is_told_among_calls_that_are_known() -> None:
     assert [(row.context, row.step, row.values["a"]) for row in recorded.rows()] == [("5", 0, 1.0), ("5", 1, 2.0), ("5", 2, 3.0)]
 
 
+def test_each_kind_of_mistake_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """An argument that is empty and one that is no text are two mistakes, as are two things that are no mapping; the same mistake again is not told."""
+    with testing.recorder(strict=False), runstream.init("p") as run:
+        for _ in range(2):
+            for odd in ("", 5):
+                run.define_metric(odd, goal="min")  # pyright: ignore[reportArgumentType]
+            for odd in (None, 5):
+                run.log(odd)  # pyright: ignore[reportArgumentType]
+    told = [record.getMessage() for record in caplog.records]
+    assert [
+        sum(word in one for one in told) for word in ("not empty, got ''", "name of define_metric must be a text, got an int", "got None", "got an int (")
+    ] == [1] * 4
+
+
 @pytest.mark.parametrize("name", ["fail", "mark_preempted", "log_event", "define_metric", "alert", "update_metadata", "alert_on", "change", "summary", "log"])
 def test_what_cannot_be_told_ends_no_training(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """A value whose text cannot be had is told in every place, and the run goes on."""

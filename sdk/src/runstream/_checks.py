@@ -75,7 +75,7 @@ def readable(value: Any) -> str | None:
 def name_of(call: str, argument: str, value: Any, report: Report) -> str:
     """The text of an argument that names something; empty, which is told, where there is none or it is too long."""
     if value is None or (isinstance(value, str) and not value):
-        report(f"{call}:{argument}", f"{argument} of {call} must be a text that is not empty, got {val.shown(value)}: nothing was recorded")
+        report(f"{call}:{argument}:empty", f"{argument} of {call} must be a text that is not empty, got {val.shown(value)}: nothing was recorded")
         return ""
     text = text_of(call, argument, value, report)
     return text if fits(call, argument, text, report) else ""

@@ -73,7 +73,10 @@ class SlowWay:
         except Exception as error:
             if val.from_signal(error):
                 raise
-            self._report("call", f"a call of log was not recorded: expected a mapping of names to numbers, got {val.told(data)} ({type(error).__name__})")
+            self._report(
+                f"call:{type(data).__name__}",
+                f"a call of log was not recorded: expected a mapping of names to numbers, got {val.told(data)} ({type(error).__name__})",
+            )
             return
         self.refuse(refused, given_up)
         self._check_words(odd_names, step)

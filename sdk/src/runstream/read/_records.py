@@ -113,7 +113,7 @@ class SeriesSummary:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What is said of a metric; empty where nobody said. `type` is int or bool where it began with such values everywhere, float where that differs, empty where it is float."""
+    """What is said of a metric; empty where nobody said. `type` is int or bool where any series of it was begun with such values, float where those differ, empty where it is float."""
 
     name: str
     step_metric: str

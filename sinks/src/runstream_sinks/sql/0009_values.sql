@@ -53,7 +53,7 @@ CREATE OR REPLACE VIEW metric_definitions
     goal String COMMENT 'min or max: which way it should go; empty if nobody said',
     unit String COMMENT 'unit of its values; empty if nobody said',
     source String COMMENT 'library that its values came from; empty is the program itself',
-    type String COMMENT 'int or bool where all who log it began with such values, float where they differ; empty is float'
+    type String COMMENT 'int or bool where it was begun with such values, in whatever context and by whatever process; float where those differ; empty is float'
 )
 AS
 SELECT
