@@ -162,7 +162,7 @@ def test_a_run_reads_as_it_was_said(written: Written) -> None:
     environments = {
         one["rank"]: one["environment"] for one in written.rows("SELECT rank, environment FROM writers WHERE run_id = {run:UUID} AND kind = 'rank'")
     }
-    assert environments[1].keys() <= {"hardware_interval_s"}, "each part can be turned off"
+    assert environments[1].keys() <= {"hardware_interval_s", "pid_namespace"}, "each part can be turned off"
     assert {"python", "command"} <= set(environments[0])
     assert any(one.startswith("numpy==") for one in read.params(run, rank=0)["environment.packages"])
     assert "environment.packages" not in read.params(run, rank=1)
