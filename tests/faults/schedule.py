@@ -140,6 +140,6 @@ def _blow(draw: random.Random) -> Blow:
             return Blow(at_s, kind, "sinks", amount=draw.randint(3, 40))
         case "rebalance":
             part = draw.choice(WORKERS)
-            return Blow(at_s, kind, part, for_s=draw.uniform(3.0, 5.0), detail=draw.choice(POINTS[part]))
+            return Blow(at_s, kind, part, for_s=draw.uniform(4.0, 7.0), detail=draw.choice(POINTS[part]))
         case _:
             return Blow(at_s, kind, draw.choice(LINKS))

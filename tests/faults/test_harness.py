@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import live
-from tests.faults.schedule import KINDS, every_part_once, plan_of
+from tests.faults.schedule import KINDS, Kind, every_part_once, plan_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(420)]
 
@@ -22,7 +22,7 @@ DRAWN = 1
 
 def test_every_part_is_killed_and_nothing_is_lost_or_doubled(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """After hard kills of agent, sink, Faust worker, ClickHouse, broker and a rank, lost answers, poison: ledgers equal views, summaries their recomputation, each alert fired once."""
-    able = [kind for kind in KINDS if kind not in ("clock", "disk full")]
+    able: list[Kind] = [kind for kind in KINDS if kind not in ("clock", "disk full")]
     first, second = live([every_part_once(), plan_of(DRAWN, able)], tmp_path)
     for one in (first, second):
         record_property(f"seed {one.plan.seed}", one.report())

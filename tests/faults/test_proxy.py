@@ -70,9 +70,16 @@ def client(proxy: FaultProxy) -> socket.socket:
 
 
 def said(one: socket.socket, words: bytes) -> bytes:
-    """The answer."""
+    """The answer; raises where the connection has ended instead."""
     one.sendall(words)
-    return one.recv(1000)
+    return heard(one)
+
+
+def heard(one: socket.socket) -> bytes:
+    """What comes; raises where the connection has ended instead."""
+    if answer := one.recv(1000):
+        return answer
+    raise ConnectionResetError
 
 
 def test_a_reset_ends_what_is_open_and_nothing_else(proxy: FaultProxy) -> None:
@@ -80,13 +87,9 @@ def test_a_reset_ends_what_is_open_and_nothing_else(proxy: FaultProxy) -> None:
     with client(proxy) as one:
         proxy.reset()
         with pytest.raises(ConnectionError):
-            said(one, b"a") or _broken()
+            said(one, b"a")
     with client(proxy):
         pass
-
-
-def _broken() -> None:
-    raise ConnectionResetError
 
 
 def test_silence_is_told_to_nobody(proxy: FaultProxy, echo: Echo) -> None:
@@ -100,7 +103,7 @@ def test_silence_is_told_to_nobody(proxy: FaultProxy, echo: Echo) -> None:
             pass
         proxy.forget()
         with pytest.raises(ConnectionError):
-            one.recv(1000) or _broken()
+            heard(one)
     assert b"nobody hears this" not in echo.got
 
 
@@ -110,7 +113,7 @@ def test_an_answer_is_lost_after_its_request_was_taken(proxy: FaultProxy, echo: 
     with client(proxy) as one:
         assert said(one, b"SELECT") == b"SELECT"
         with pytest.raises(ConnectionError):
-            said(one, b"INSERT 1") or _broken()
+            said(one, b"INSERT 1")
     wait_for(lambda: b"INSERT 1" in echo.got, 5, "the request")
     with client(proxy) as one:
         assert said(one, b"INSERT 2") == b"INSERT 2"
@@ -121,7 +124,7 @@ def test_nobody_behind_it_is_a_connection_refused(proxy: FaultProxy, echo: Echo)
     """Where the server is gone, a client that connects is sent away."""
     echo.close()
     with socket.create_connection((HOST, proxy.port), timeout=5.0) as one, pytest.raises(ConnectionError):
-        said(one, b"a") or _broken()
+        said(one, b"a")
 
 
 def test_delays_end(proxy: FaultProxy) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.schedule import KINDS, LINKS, PARTS, POINTS, SENDERS, Blow, every_part_once, plan_of
+from tests.faults.schedule import KINDS, LINKS, PARTS, POINTS, SENDERS, Blow, Kind, every_part_once, plan_of
 
 MANY = [plan_of(seed) for seed in range(1, 2001)]
 
@@ -17,7 +17,7 @@ def test_a_seed_is_its_plan() -> None:
 
 def test_what_a_machine_cannot_do_is_left_out_and_nothing_else_moves() -> None:
     """Without small disks and clocks the other blows of a seed are the same, at the same times."""
-    able = [kind for kind in KINDS if kind not in ("clock", "disk full")]
+    able: list[Kind] = [kind for kind in KINDS if kind not in ("clock", "disk full")]
     for plan in MANY:
         assert plan_of(plan.seed, able).blows == tuple(blow for blow in plan.blows if blow.kind in able)
         assert plan.needs("disk full") == (plan.rate > 500)

@@ -42,6 +42,11 @@ class ListSender(Sender):
         self.sent: list[Sent] = []
         self._open: list[Sent] = []
 
+    @property
+    def outdated(self) -> bool:
+        """Never."""
+        return False
+
     def send(self, topic: str, key: bytes, value: bytes, on_answer: Answer) -> bool:
         """Takes a record; False where there is no room."""
         if len(self._open) >= self.room:

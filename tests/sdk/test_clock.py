@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from runstream_producers.topics import ensure_topics
 from runstream_schemas import records as rec
 from runstream_schemas.records import MetricFrame
+from runstream_schemas.settings import load
 from tests.clock import Clock
-from tests.producers.cluster import Place
+from tests.producers.cluster import Place, settle
 from tests.producers.ledger import check_account, ledger_of
+from tests.sdk.forwarder import Forwarder
 from tests.sdk.rank import expected
 from tests.waiting import wait_for
 
@@ -57,3 +60,28 @@ def test_the_clock_is_set_in_the_middle_of_a_run(place: Place, tmp_path: Path, a
     states = place.read("writer", rec.Writer)
     assert [one.version for one in states] == sorted({one.version for one in states})
     assert (states[-1].state, states[-1].points_shipped) == ("finished", 6 * ROWS)
+
+
+def test_the_clock_is_set_back_while_kafka_is_away(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is logged arrives once Kafka is there, and not an hour later: threads of librdkafka that wait to connect again wait by the wall clock, so their producer is given up."""
+    clock, forwarder, stop = Clock(tmp_path), Forwarder(kafka), tmp_path / "go"
+    place = settle(forwarder.address, tmp_path, monkeypatch)
+    ensure_topics(load({"kafka": kafka}))
+    environ = place.environ | clock.environ
+    try:
+        with subprocess.Popen([sys.executable, "-c", SCRIPT.format(rows=ROWS), str(stop)], env=environ, stdout=subprocess.PIPE, text=True) as rank:
+            wait_for(lambda: "kind=unreachable" in place.log(), 20, place.log)
+            clock.set(-HOUR_S)
+            time.sleep(0.3)
+            forwarder.open()
+            stop.touch()
+            out, _ = rank.communicate(timeout=60)
+        assert "shipped=True" in out, out + place.log()
+        assert place.log().count("the clock was set back") == 1
+        place.kafka = kafka
+        frames = place.read("metric", MetricFrame)
+        check_account(frames, until=2 * ROWS + 1)
+        assert ledger_of(frames) == expected(2 * ROWS, first_seq=1)
+    finally:
+        place.kill_agents()
+        forwarder.close()

@@ -77,9 +77,13 @@ def serve(folder: Path, settings: Settings, begun: Callable[[Agent], None], clos
             begun(agent)
             _log.info("agent begins folder=%s kafka=%s", folder, settings.kafka)
             agent.run()
-            agent.close(0.0 if sender.broken or agent.moved else close_s)
+            outdated = sender.outdated and not agent.stopping
+            agent.close(0.0 if sender.broken or outdated or agent.moved else close_s)
             if agent.moved:
                 sender = None  # What went wrong at the other address is no news of this one.
+                continue
+            if outdated:
+                _log.warning("the clock was set back, so that another producer takes over folder=%s", folder)
                 continue
             if sender.broken:  # Where it lies at the rights of this user, the next producer comes to the same end.
                 pause_s = FATAL_PAUSE_S if sender.delivered else min(2 * pause_s, FATAL_PAUSE_MAX_S)

@@ -84,6 +84,7 @@ _ADVICE: dict[Kind, str] = {
 }
 _SAID_AGAIN_S = 300.0  # How often the same trouble is logged.
 _PAUSE_S = 0.002  # Before answers are looked for again the first time; twice as long each time after.
+_SET_BACK_S = 1.0  # A wall clock that is set back by less is an adjustment, which delays nothing to speak of.
 
 
 def kind_of(error: KafkaError) -> Kind:
@@ -100,6 +101,11 @@ def _kind_of_code(code: int) -> Kind:
         if code in codes:
             return kind
     return "wait"
+
+
+def _wall_ahead_s() -> float:
+    """By how much the wall clock is ahead of the one that nobody sets."""
+    return time.time() - time.monotonic()
 
 
 class SenderError(ProducersError):
@@ -136,6 +142,7 @@ class Sender:
         self.broken = False
         self.keeps_order = keeps_order(options)
         self.delivered = 0
+        self._ahead_s = _wall_ahead_s()
         self._trouble_kind: Kind = "wait" if before is None else before._trouble_kind
         self._said: dict[str, float] = {} if before is None else before._said
         try:
@@ -181,6 +188,14 @@ class Sender:
         except KafkaException as problem:
             self._note(problem.args[0])  # A fatal error: confluent-kafka raises it where answers are served, and gives all others to `error_cb`.
             return 1
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the wall clock has been set back since this sender was made. Threads of librdkafka that wait, such as those that are to connect again, wait by it, and would do so
+        for as long as it was set back; ending them wakes them, so that another sender has to take over."""
+        ahead_s = _wall_ahead_s()
+        self._ahead_s = max(self._ahead_s, ahead_s)
+        return ahead_s < self._ahead_s - _SET_BACK_S
 
     def waiting(self) -> int:
         """Records without an answer yet."""

@@ -48,10 +48,10 @@ class Agent:
         self.stopping = self.moved = False
 
     def run(self) -> None:
-        """Works until told to stop, until nothing has been left to do for `agent_idle_timeout` seconds, until the sender is broken or Kafka has moved."""
+        """Works until told to stop, until nothing has been left to do for `agent_idle_timeout` seconds, until the sender is broken or outdated, or Kafka has moved."""
         states.publish_schemas(self._sender, self._settings.topic_prefix)
         claims.sweep(self._folder)
-        while not (self.stopping or self.moved or self._sender.broken):
+        while not (self.stopping or self.moved or self._sender.broken or self._sender.outdated):
             now = time.monotonic()
             self.step(now)
             if now - self._busy_at > self._settings.agent_idle_timeout:
@@ -138,7 +138,7 @@ class Agent:
 
     def close(self, timeout_s: float) -> None:
         """Ends the hardware journals and waits for answers; what is left stays in the journals for the next agent. One whose producer is at its end leaves the readings to the next."""
-        if self._readings is not None and not self._sender.broken:
+        if self._readings is not None and not (self._sender.broken or self._sender.outdated):
             self._readings.close()
         self._readings = None
         while self._sender.broken and self._sender.poll(0.0):

@@ -252,6 +252,11 @@ class _Overheard(Sender):
         return self._sender.broken
 
     @property
+    def outdated(self) -> bool:
+        """Whether the wall clock has been set back since it was made."""
+        return self._sender.outdated
+
+    @property
     def keeps_order(self) -> bool:
         """Whether several frames of a writer may be under way at once."""
         return self._sender.keeps_order
