@@ -279,6 +279,16 @@ def test_nothing_is_written_outside_of_the_target(path: str, kept: Kept) -> None
     assert set(Path().rglob("*")) == before
 
 
+@pytest.mark.parametrize("checksum", ["", "../../../../etc/passwd", "A" * 64, "\0" * 64], ids=["none", "path", "capitals", "nul"])
+def test_a_record_with_a_checksum_that_is_none_reads_nothing(checksum: str, kept: Kept) -> None:
+    """Nor does it name files by it."""
+    [one] = kept.run.log_artifact("x", "content").artifacts
+    for kind in ("file", "folder"):
+        with pytest.raises(ArtifactError, match="SHA-256"):
+            Artifact(id=one.id, parent="", path="x", checksum=checksum, uri=one.uri, kind=kind, name="x").download("target")
+    assert not [path for path in Path("target").rglob("*") if path.is_file()]
+
+
 def test_a_run_that_records_nothing_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mode disabled."""
     monkeypatch.setenv("RUNSTREAM_HOME", str(tmp_path))

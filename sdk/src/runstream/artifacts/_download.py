@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from runstream.artifacts._errors import ArtifactError, DamagedArtifact
+from runstream.artifacts._objects import is_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,8 @@ def fetch(objects: Objects, checksum: str, target: Path, told: Callable[[int], N
     """
     if target.is_file() and checksum_of(target) == checksum:
         return target
+    if not is_checksum(checksum):
+        raise ArtifactError(f"expected an artifact with the SHA-256 of its content, got {checksum[:80]!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name[:200]}.{checksum[:16]}.partial")
     try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from runstream.artifacts import _uris
-from runstream.artifacts._errors import DamagedArtifact, FileChanged, StoreFailed
+from runstream.artifacts._errors import ArtifactError, DamagedArtifact, FileChanged, StoreFailed
 
 if TYPE_CHECKING:
     import os
@@ -144,7 +144,10 @@ class Objects:
         Raises:
             FileNotFoundError: the store does not have it.
             DamagedArtifact: its list of parts is none.
+            ArtifactError: it is no checksum.
         """
+        if not is_checksum(checksum):
+            raise ArtifactError(f"expected the SHA-256 of a content, 64 hexadecimal digits, got {checksum[:80]!r}")
         key = _key(checksum)
         if self._tried(f"looking for {key}", lambda: self.place.size(key)) is not None:
             return Parts([checksum], 0)
