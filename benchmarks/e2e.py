@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.figures import Bar, Figure
-from benchmarks.pipeline import STAGES, Load, pipeline, run_load
+from benchmarks.pipeline import STAGES, Load, bytes_a_point, pipeline, run_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ def run(seconds: float) -> Iterator[Figure]:
     load = Load(_RANKS, _NAMES, _CALLS_S, max(_LOAD_S, seconds))
     with pipeline() as journals:
         seen = run_load(load, journals)
+        bytes_kafka, bytes_clickhouse = bytes_a_point(seen.points)
     rows, alerts = len(seen.row_ages), len(seen.alert_ages)
     yield Figure("points_s", seen.points / seen.lasted_s, "points/s", load.ranks, Bar(">=", 500_000))
     yield Figure("points_logged", seen.points, "points", load.ranks, Bar(">=", 1))
@@ -38,3 +39,5 @@ def run(seconds: float) -> Iterator[Figure]:
         yield Figure(f"cores_{stage}", seen.on_core_s[stage] / seen.counted_s, "cores", 1)
         if stage in seen.rss_mb:
             yield Figure(f"rss_mb_{stage}", seen.rss_mb[stage], "MiB", 1)
+    yield Figure("bytes_point_kafka", bytes_kafka, "bytes", seen.points)
+    yield Figure("bytes_point_clickhouse", bytes_clickhouse, "bytes", seen.points)

@@ -249,6 +249,21 @@ def run_load(load_: Load, journals: Path) -> Seen:
     return seen
 
 
+def bytes_a_point(points: int) -> tuple[float, float]:
+    """Bytes that a metric point takes in one copy of Kafka's log, and in ClickHouse, as they stand after a load of so many points."""
+    settings = load()
+    name = TOPICS["metric"].full_name(settings.topic_prefix)
+    in_kafka = sum(path.stat().st_size for path in Path(os.environ["RUNSTREAM_HOME"]).rglob(f"{name}-*/*.log"))
+    server = Server(settings.clickhouse_url, settings.clickhouse_database)
+    try:
+        [(size, rows)] = server.query(
+            "SELECT sum(bytes_on_disk), sum(rows) FROM system.parts WHERE database = currentDatabase() AND table = 'metric_points' AND active"
+        )
+    finally:
+        server.close()
+    return in_kafka / points, size / max(1, rows)
+
+
 @contextlib.contextmanager
 def pipeline() -> Generator[Path]:
     """The whole stack, which this process and its children log to; gives the folder of the journals."""

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import page, plots, results
+from benchmarks import capacity, page, plots, results
 from benchmarks.registry import BENCHMARKS
 from benchmarks.results import ROOT
 
@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     found = results.read_all()
     plots.draw(found, page.PLOTS_FOLDER)
     page.PAGE.write_text(page.render(found), encoding="utf-8")
+    capacity.PAGE.write_text(capacity.render(found), encoding="utf-8")
     print(f"{page.PAGE.relative_to(ROOT)} has the figures of {len(found)} benchmarks.")
     return 1 if failed else 0
 

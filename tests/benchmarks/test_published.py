@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import page, plots, publish, results
+from benchmarks import capacity, page, plots, publish, results
 from benchmarks.results import ROOT, Result
+from benchmarks.scale import RATES
 
 EXAMPLE = Result(
     "codec", "2026-01-01 00:00 UTC", "abc", {"processor": "x", "cores": 2, "memory_gib": 4, "system": "Linux", "python": "3.11"}, {"numpy": "2"}, []
@@ -21,8 +22,9 @@ EXAMPLE = Result(
 
 
 def test_the_page_says_what_the_results_say() -> None:
-    """docs/benchmarks.md is what the stored results come to; `python -m benchmarks.publish --page` makes it so."""
+    """docs/benchmarks.md and docs/capacity.md are what the stored results come to; `python -m benchmarks.publish --page` makes it so."""
     assert page.PAGE.read_text(encoding="utf-8") == page.render(results.read_all())
+    assert capacity.PAGE.read_text(encoding="utf-8") == capacity.render(results.read_all())
 
 
 def test_the_plots_are_of_these_results() -> None:
@@ -46,6 +48,17 @@ def test_a_figure_that_changed_shows(tmp_path: Path) -> None:
     assert "1 of 1 bars hold." in other
     assert "| `encode_ratio` | 0.05 | ratio | <= 0.1 | yes | 3 |" in other
     assert plots.digest(one) != plots.digest(EXAMPLE)
+
+
+def test_the_lines_of_the_capacity_model() -> None:
+    """Costs that were put in come out: cores at rest and a point, and what a frame takes beside its points."""
+    values = {f"points_s.rate_{rate}": float(rate) for rate in RATES} | {f"us_sinks.rate_{rate}": 1e9 * (0.1 + 2e-7 * rate) / rate for rate in RATES}
+    found = capacity.line(values, "sinks")
+    assert found.rest == pytest.approx(0.1)
+    assert found.point == pytest.approx(2e-7)
+    frame_s, point_s = capacity.frame_cost(1000 / (50e-6 + 1000 * 0.5e-6), 20 / (50e-6 + 20 * 0.5e-6))
+    assert (frame_s, point_s) == (pytest.approx(50e-6), pytest.approx(0.5e-6))
+    assert "Not measured yet: scale, e2e" in capacity.render([])
 
 
 def test_a_benchmark_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:

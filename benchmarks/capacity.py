@@ -1,0 +1,164 @@
+"""The capacity model: what a fleet needs, from what was measured; pure. `docs/capacity.md` is its page, made from the stored results.
+
+A stage's cores grow with the rate as a line: what it takes at rest, and what each point adds; the line through the rates of `scale` says both. What records cost beside their points
+comes from the sink's rates with frames of 1,000 and of 20 points.
+"""
+
+# ruff: noqa: E501 - the page is written here as it stands
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.pipeline import STAGES
+from benchmarks.results import ROOT
+from benchmarks.scale import RATES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.results import Result
+
+PAGE = ROOT / "docs" / "capacity.md"
+NEEDS = ("scale", "e2e", "sink", "storage", "deliver", "process", "recovery")
+
+GPUS, METRICS_S = 10_000, 1_000
+GPUS_A_NODE = 8
+_BUSY = 0.5  # What of a core, a link or a disk is planned with.
+_KAFKA_COPIES, _CLICKHOUSE_COPIES = 3, 2
+_BROKER_CORES, _SHARD_CORES = 16, 32
+_LINK_BYTES_S = 25e9 / 8
+_KEPT_DAYS_KAFKA = 7
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Cores of a stage: at rest, and for each point a second."""
+
+    rest: float
+    point: float
+
+
+def line(values: Mapping[str, float], stage: str) -> Line:
+    """The line through what `scale` measured; a stage takes no less than nothing at rest."""
+    cores = [values[f"us_{stage}.rate_{rate}"] * values[f"points_s.rate_{rate}"] / 1e9 for rate in RATES]
+    slope, rest = (float(one) for one in np.polyfit([values[f"points_s.rate_{rate}"] for rate in RATES], cores, 1))
+    return Line(max(0.0, rest), slope)
+
+
+def frame_cost(points_s_1000: float, points_s_20: float) -> tuple[float, float]:
+    """Seconds that a frame takes by itself, and each of its points, from the rates with frames of 1,000 and of 20 points."""
+    long_s, short_s = 1000.0 / points_s_1000, 20.0 / points_s_20
+    point_s = (long_s - short_s) / 980.0
+    return short_s - 20.0 * point_s, point_s
+
+
+def render(results: Sequence[Result]) -> str:
+    """The page; it names what has not been measured yet, where something has not."""
+    values = {one.benchmark: {figure["figure"]: float(figure["value"]) for figure in one.figures} for one in results}
+    missing = [name for name in NEEDS if name not in values]
+    if missing:
+        return f"{_HEAD}Not measured yet: {', '.join(missing)}. `make bench` does.\n"
+    return _HEAD + _costs(values) + _needs(values) + _LIMITS
+
+
+def _costs(values: Mapping[str, Mapping[str, float]]) -> str:
+    rows = "".join(f"| {stage} | {one.rest:.3f} | {1e6 * one.point:.3f} |\n" for stage, one in ((stage, line(values["scale"], stage)) for stage in STAGES))
+    frame_s, point_s = frame_cost(values["sink"]["points_s_1000"], values["sink"]["points_s_20"])
+    e2e, storage = values["e2e"], values["storage"]
+    return f"""## What was measured
+
+Cores at rest and for a million points a second, by the line through six rates from 10,000 to 1,000,000 points a second (`scale`, frames of 1,000 names, every value judged by a rule):
+
+| stage | cores at rest | cores for 1 million points/s |
+| --- | ---: | ---: |
+{rows}
+- A frame costs the way from Kafka into ClickHouse {1e6 * frame_s:.0f} µs by itself and {1e6 * point_s:.2f} µs for each point (`sink`, two cores, all of broker, worker and engine counted): frames of twenty points take
+  {(frame_s / 20 + point_s) / (frame_s / 1000 + point_s):.1f} times as long a point as those of a thousand. `batch_interval` is what makes frames longer.
+- A point takes {e2e["bytes_point_kafka"]:.1f} bytes in a copy of Kafka's log and {e2e["bytes_point_clickhouse"]:.1f} in ClickHouse, with random values as `e2e` has them; {storage["bytes_point"]:.2f} in ClickHouse, merged, for the mix of real
+  signals of `storage`.
+- A series takes {values["recovery"]["bytes_series"]:.0f} bytes of a processor's memory (`recovery`).
+- A processor worker with 100 rules of mixed kinds takes {values["process"]["points_s"]:,.0f} points a second on one core (`process`).
+- An agent ships {values["deliver"]["points_s_1000"]:,.0f} points a second (`deliver`); a rank with 1,000 points a second costs its node {100 * values["deliver"]["core_share_1000"]:.1f} % of a core.
+
+"""
+
+
+def _needs(values: Mapping[str, Mapping[str, float]]) -> str:
+    rate = GPUS * METRICS_S
+    lines = {stage: line(values["scale"], stage) for stage in STAGES}
+    e2e = values["e2e"]
+    node = GPUS_A_NODE * METRICS_S
+    in_bytes = rate * e2e["bytes_point_kafka"]
+    kafka_cores = _KAFKA_COPIES * rate * lines["kafka"].point / _BUSY
+    out_bytes = 2 * in_bytes  # Sinks and processors read everything once.
+    link_bytes = in_bytes * _KAFKA_COPIES + out_bytes
+    brokers = max(3, math.ceil(kafka_cores / _BROKER_CORES), math.ceil(link_bytes / (_BUSY * _LINK_BYTES_S)))
+    sinks = math.ceil(rate * lines["sinks"].point / _BUSY)
+    processors = math.ceil(rate / (_BUSY * values["process"]["points_s"]))
+    clickhouse = rate * lines["clickhouse"].point / _BUSY
+    shards = max(1, math.ceil(clickhouse / _SHARD_CORES))
+    day = rate * _DAY_S
+    series = GPUS * METRICS_S
+    partitions = 2 * max(sinks, processors)
+    stored = values["storage"]["bytes_point"]
+    rows = (
+        (
+            "each training node (8 GPUs)",
+            f"{lines['agent'].rest + node * lines['agent'].point:.2f} cores for the agent, {node * e2e['bytes_point_kafka'] / 1e6:.2f} MB/s out",
+        ),
+        ("Kafka, in", f"{in_bytes / 1e6:,.0f} MB/s, {in_bytes * _KAFKA_COPIES / 1e6:,.0f} MB/s with {_KAFKA_COPIES} copies; {out_bytes / 1e6:,.0f} MB/s out"),
+        ("Kafka, brokers", f"{brokers}, of {_BROKER_CORES} cores and 25 Gbit/s each ({kafka_cores:.0f} cores in all)"),
+        (
+            "Kafka, disk",
+            f"{in_bytes * _DAY_S * _KAFKA_COPIES * _KEPT_DAYS_KAFKA / 1e12:,.0f} TB for {_KEPT_DAYS_KAFKA} days, {_KAFKA_COPIES} copies; the archive keeps what is older",
+        ),
+        ("partitions of the metric topic", f"{partitions}: twice the workers of the larger group"),
+        ("sink workers", f"{sinks} of one core"),
+        ("processor workers", f"{processors} of one core, {series * values['recovery']['bytes_series'] / processors / 2**20:,.0f} MiB of series each"),
+        (
+            "ClickHouse, shards",
+            f"{shards} of {_SHARD_CORES} cores, {_CLICKHOUSE_COPIES} replicas each ({clickhouse:.0f} cores a copy, half of them kept for merges that fall behind and for questions)",
+        ),
+        (
+            "ClickHouse, disk",
+            f"{day * stored / 1e12:,.1f} TB a day and copy, {day * stored * _CLICKHOUSE_COPIES * 30 / 1e12:,.0f} TB for 30 days on {_CLICKHOUSE_COPIES} replicas",
+        ),
+    )
+    table = "".join(f"| {name} | {need} |\n" for name, need in rows)
+    return f"""## What {GPUS:,} GPUs with {METRICS_S:,} metrics a second need
+
+That is {rate / 1e6:,.0f} million points a second, {day / 1e9:,.0f} billion a day, and {series / 1e6:,.0f} million series. Planned with every core, link and disk half busy, on cores like those it was measured on:
+
+| what | need |
+| --- | --- |
+{table}
+This is arithmetic on measured costs, not a measurement: no fleet of this size was at hand. Lines are drawn through one machine with two cores, where stages fight for caches; brokers that replicate, and shards that merge
+tables of many terabytes, do more than was seen here. Plan with twice the disk's bandwidth that the inserts alone take: a row is written by each of the three or four merges that it lives through.
+
+"""
+
+
+_HEAD = """# Capacity
+
+Made by `make bench` from `benchmarks/results/` and `benchmarks/capacity.py`; do not edit. What a point and a record cost each stage, what a large fleet needs by that, and where the design stops.
+
+"""
+
+_LIMITS = """## Where it stops, and what would be done
+
+- **One node.** An agent is one process. At some ten million points a second of one node it is full; then ranks ship by themselves (`mode="inline"`), which is one shipper a rank.
+- **One writer.** A writer's frames stand in one partition, in order. A rank that logs more than one partition's leader takes, or than one sink worker inserts (over a million points a second), needs more writers: processes.
+- **Names.** Each segment tells each key set once. A rank with a million names costs ten times as much a point as one with a thousand, since each frame carries them; names that hold steps or batch numbers are the usual reason.
+  The processors keep some hundred bytes for each series: ten million of them want gigabytes over all workers, and a takeover reads them back.
+- **One run in one partition of time.** ClickHouse shards by run, so that one run's chart is one shard's work. A single run of ten thousand ranks is one shard: at its rate here that shard needs all of its cores. Sharding by run and
+  rank would spread it, and make each chart over ranks a distributed question; it is a change of the Distributed tables' key, and of where sinks send rows.
+- **Merging.** Inserts are cheap, merges are not: what two cores insert at two million points a second they cannot also merge (`docs/decisions`, 0016). Fewer, larger inserts help first (`sink_rows`), then shards.
+- **FINAL.** Questions read every point of a series. Up to a few million points that is a fraction of a second; past it rollups (`runstream rollup`) answer.
+- **Heartbeats and summaries** grow with ranks and series, not with points: a rank's heartbeat every five seconds is 2,000 records a second for ten thousand ranks, which is little; a summary of ten million series is ten million rows each
+  time it is written whole, which is why only what changed is sent.
+"""
