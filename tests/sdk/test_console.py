@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runstream_producers.journal import format as fmt
@@ -62,10 +65,14 @@ class Scripts:
 
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Scripts:
-    """Scripts whose journals lie in a folder of the test."""
+def scripts(tmp_path: Path) -> Iterator[Scripts]:
+    """Scripts whose journals lie in a folder of the test; no helper of theirs is left, not even one that a test has stopped."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}
-    return Scripts(tmp_path, kept | {"RUNSTREAM_HOME": str(tmp_path / "home"), "RUNSTREAM_JOURNAL_DIR": str(tmp_path)})
+    yield Scripts(tmp_path, kept | {"RUNSTREAM_HOME": str(tmp_path / "home"), "RUNSTREAM_JOURNAL_DIR": str(tmp_path)})
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(tmp_path) in word for word in process.info["cmdline"] or ()) and process.pid != os.getpid():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def test_everything_that_is_written_is_seen_and_recorded(scripts: Scripts) -> None:
@@ -203,7 +210,7 @@ HELPER = "helper = run._console._helper\n"
 def test_a_helper_that_dies_takes_nothing_with_it(scripts: Scripts) -> None:
     """Killed in the middle, it leaves training and its children their streams, and it is told; nothing that was written before or after is missing, and nothing fails."""
     out, errors, code = scripts.run(f"""
-{HELPER}print("before", flush=True)
+{HELPER}os.write(1, b"before\\n")
 child = subprocess.Popen(["sh", "-c", "read line; echo child"], stdin=subprocess.PIPE)
 while run._console._page.get() != (1, 0): time.sleep(0.01)
 os.kill(helper, signal.SIGSTOP)
@@ -226,7 +233,7 @@ def test_a_helper_that_stalls_is_done_without(scripts: Scripts) -> None:
     out, errors, code = scripts.run(f"""
 _console.capture.STALL_S = 0.2
 _console.capture._LOOK_S = 0.1
-{HELPER}print("before", flush=True)
+{HELPER}os.write(1, b"before\\n")
 while run._console._page.get() != (1, 0): time.sleep(0.01)
 os.kill(helper, signal.SIGSTOP)
 for number in range(3):
