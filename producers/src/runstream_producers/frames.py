@@ -7,6 +7,7 @@ No Kafka, no files and no clock in here.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from runstream_producers.journal.reader import Row
+
+
+_WHOLE_END = 1 << 53  # Frames carry seqs and times as doubles.
+_TIME_S_END = _WHOLE_END / 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class Cutter:
         self._topic: Name = "hardware" if identity.kind == "hardware" else "metric"
         self._next_seq = next_seq
         self._rules = rules
-        self._key_sets: dict[int, tuple[str, str, tuple[str, ...]]] = {}
+        self._key_sets: dict[int, fmt.KeySet] = {}
         self.points_seen = 0
         self.dropped: dict[str, int] = {}
 
@@ -87,12 +92,13 @@ class Cutter:
         return self._next_seq
 
     def define(self, row: Row) -> None:
-        """Takes a key set or the drop counts, which may stand before the place where reading began."""
-        payload = json.loads(row.payload)
-        if row.kind == fmt.Kind.DROP:
-            self.dropped = payload
-            return
-        self._key_sets[payload["id"]] = (payload["context"], payload["subject"], tuple(payload["keys"]))
+        """Takes a key set or the drop counts, which may stand before the place where reading began. What cannot be read defines nothing: rows under it are set aside."""
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            if row.kind == fmt.Kind.DROP:
+                self.dropped = fmt.drops_of(row.payload)
+            else:
+                one = fmt.key_set_of(row.payload)
+                self._key_sets[one.number] = one
 
     def cut(self, rows: Iterable[Row], until_seq: int | None = None) -> Cut | None:
         """One cut of the rows; None where there is nothing to account for. `until_seq` extends the account over rows that were dropped at a writer's end."""
@@ -106,12 +112,16 @@ class Cutter:
             if row.kind in (fmt.Kind.KEY_SET, fmt.Kind.DROP):
                 self.define(row)
                 continue
-            self._next_seq = row.seq + 1
             count += 1
+            if not self._next_seq <= row.seq < _WHOLE_END:
+                # A frame with such a row would be malformed, and the others in it lost to readers.
+                unreadable.append((f"a row has seq {row.seq} where one from {self._next_seq} on was due", row.payload))
+                continue
+            self._next_seq = row.seq + 1
             if row.kind != fmt.Kind.METRICS:
                 try:
                     others.append(self._other(row))
-                except (TypeError, ValueError, KeyError, AttributeError) as error:
+                except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
                     unreadable.append((f"a row of kind {row.kind} is unknown to this version of the agent ({error})", row.payload))
                 continue
             group = groups.get(row.key_set)
@@ -119,7 +129,10 @@ class Cutter:
                 if row.key_set not in self._key_sets:
                     unreadable.append((f"key set {row.key_set} was lost from the journal", row.payload))
                     continue
-                group = groups[row.key_set] = _Group(*self._key_sets[row.key_set])
+                group = groups[row.key_set] = _Group(*self._key_sets[row.key_set][1:])
+            if len(row.payload) != 8 * len(group.keys) or not abs(row.time_s) < _TIME_S_END:
+                unreadable.append((f"a row of {len(group.keys)} names has {len(row.payload)} bytes of values, at {row.time_s} s", row.payload))
+                continue
             group.seqs.append(row.seq)
             group.steps.append(row.step)
             group.times_s.append(row.time_s)
@@ -127,10 +140,10 @@ class Cutter:
             points += len(group.keys)
         if until_seq is not None:
             self._next_seq = max(self._next_seq, until_seq)
-        if self._next_seq == first:
+        if self._next_seq == first and not unreadable:
             return None
         one = self._identity
-        frozen = tuple(group.freeze() for group in groups.values())
+        frozen = tuple(group.freeze() for group in groups.values() if group.seqs)
         frame = rec.MetricFrame(
             one.run_id, one.writer, one.started_ms, one.attempt, one.rank, one.node, one.project, first, self._next_seq, self._rules, frozen
         )

@@ -14,6 +14,7 @@ from runstream_producers.journal import survey
 from runstream_producers.journal.segments import held, locked
 from runstream_producers.shipper import Shipment
 from runstream_schemas import topics, wire
+from runstream_schemas.errors import MalformedRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +117,10 @@ class Hand:
         if final and self.end is None:
             self.torn = shipment.torn_bytes()
         record = states.told(shipment, self.end, alive_ms=min(now_ms, self._heard_ms), heartbeat=heartbeat)
+        try:
+            value = wire.encode(record)
+        except MalformedRecord as error:
+            raise ValueError(f"its identity or its end holds what no record can: {error}") from error
 
         def answered(failure: Failure | None) -> None:
             self._telling = False
@@ -125,7 +130,7 @@ class Hand:
                 self._final_failures += failure is not None and failure.refused
 
         self._telling = True
-        if not self._sender.send(self._topic, topics.writer_key(record.writer), wire.encode(record), answered):
+        if not self._sender.send(self._topic, topics.writer_key(record.writer), value, answered):
             self._telling = self._final_sent = False
 
     def let_go(self) -> None:

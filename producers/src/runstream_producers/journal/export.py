@@ -86,22 +86,20 @@ def raw_rows(journal: Journal) -> Iterator[tuple[Row, fmt.Position]]:
 
 def rows_of(journal: Journal) -> Iterator[Logged]:
     """All rows in plain values; key sets and drop counts are part of others and do not come by themselves. What cannot be read is left out, as `verify` tells."""
-    key_sets: dict[int, dict[str, Any]] = {}
+    key_sets: dict[int, fmt.KeySet] = {}
     for row, _ in raw_rows(journal):
         try:
             kind = fmt.Kind(row.kind)
             if kind == fmt.Kind.METRICS:
                 names = key_sets[row.key_set]
                 values = array("d", row.payload)
-                yield Logged(
-                    "metrics", row.seq, row.time_s, row.step, names["context"], names["subject"], dict(zip(names["keys"], values.tolist(), strict=True))
-                )
+                yield Logged("metrics", row.seq, row.time_s, row.step, names.context, names.subject, dict(zip(names.keys, values.tolist(), strict=True)))
             elif kind == fmt.Kind.KEY_SET:
-                payload = json.loads(row.payload)
-                key_sets[payload["id"]] = payload
+                one = fmt.key_set_of(row.payload)
+                key_sets[one.number] = one
             elif kind != fmt.Kind.DROP:
                 yield Logged(kind.name.lower(), row.seq, row.time_s, record=json.loads(row.payload))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
 
 

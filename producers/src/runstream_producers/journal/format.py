@@ -18,9 +18,12 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERSION = 1
 SEGMENT_MAGIC = b"RSJ1"
@@ -85,11 +88,11 @@ class Identity:
     @staticmethod
     def from_json(text: str) -> Identity:
         """The identity in JSON text; raises ValueError or TypeError for anything else."""
-        fields: dict[str, Any] = json.loads(text)
-        version = fields.pop("version", None)
+        told = _object_of(text)
+        version = told.pop("version", None)
         if version != VERSION:
             raise ValueError(f"expected a journal of version {VERSION}, got {version!r}")
-        return Identity(**fields)
+        return _checked(Identity(**told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,77 @@ class End:
     @staticmethod
     def from_json(text: str) -> End:
         """The end in JSON text; raises ValueError or TypeError for anything else."""
-        return End(**json.loads(text))
+        return _checked(End(**_object_of(text)))
+
+
+class KeySet(NamedTuple):
+    """A key set as a segment defines it: the names that the values of its rows have, in order."""
+
+    number: int
+    context: str
+    subject: str
+    keys: tuple[str, ...]
+
+
+def key_set_of(payload: bytes) -> KeySet:
+    """The key set that a row defines; raises ValueError, TypeError or KeyError for anything else."""
+    told = _object_of(payload)
+    keys: list[Any] = told["keys"]
+    if not _fits_list(keys) or type(told["id"]) is not int or type(told["context"]) is not str or type(told["subject"]) is not str:
+        raise TypeError("expected a number, two texts and a list of texts")
+    return KeySet(told["id"], told["context"], told["subject"], tuple(keys))
+
+
+def drops_of(payload: bytes) -> dict[str, int]:
+    """The drop counts in a row, by reason; raises ValueError or TypeError for anything else."""
+    told = _object_of(payload)
+    if not _fits_counts(told):
+        raise TypeError("expected numbers by reason")
+    return told
+
+
+def _object_of(text: str | bytes) -> dict[str, Any]:
+    """The JSON object in a text; raises ValueError where there is none."""
+    try:
+        told: Any = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("expected JSON, got lists and objects inside each other too deep to read") from error
+    if type(told) is not dict:
+        raise ValueError(f"expected a JSON object, got {type(told).__name__}")
+    return cast("dict[str, Any]", told)
+
+
+def _fits_int(value: Any) -> bool:
+    return type(value) is int and -_LONG_END <= value < _LONG_END
+
+
+def _fits_list(value: Any) -> bool:
+    return type(value) is list and all(type(one) is str for one in cast("list[Any]", value))
+
+
+def _fits_counts(value: Any) -> bool:
+    return type(value) is dict and all(map(_fits_int, cast("dict[str, Any]", value).values()))
+
+
+_LONG_END = 1 << 63
+# What fields may hold, by how they are declared: a journal is read by an agent that ships others, too, and by another user's tools.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "int": _fits_int,
+    "str": lambda value: type(value) is str,
+    "dict[str, str]": lambda value: type(value) is dict and all(type(one) is str for one in cast("dict[str, Any]", value).values()),
+    "dict[str, int]": _fits_counts,
+}
+
+
+Told = TypeVar("Told", Identity, End)
+
+
+def _checked(one: Told) -> Told:
+    """The same; raises TypeError where a field holds what it is not declared to."""
+    for field in fields(one):
+        if not _FITS[str(field.type)](getattr(one, field.name)):
+            raise TypeError(f"expected {field.name} to be {field.type}, got {getattr(one, field.name)!r:.100}")
+    return one
 
 
 @dataclass(frozen=True, slots=True, order=True)

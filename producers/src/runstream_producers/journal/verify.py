@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import mmap
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal.reader import Row, row_at
@@ -159,15 +159,16 @@ class _Check:
 
     def _other(self, row: Row, segment: int, offset: int) -> None:
         try:
-            payload: Any = json.loads(row.payload)
             if row.kind == fmt.Kind.KEY_SET:
-                self._key_sets[int(payload["id"])] = len(payload["keys"])
+                one = fmt.key_set_of(row.payload)
+                self._key_sets[one.number] = len(one.keys)
             elif row.kind == fmt.Kind.DROP:
-                self.report.dropped = cast("dict[str, int]", payload)
+                self.report.dropped = fmt.drops_of(row.payload)
             else:
                 fmt.Kind(row.kind)
+                json.loads(row.payload)
                 self.report.records += 1
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             self._wrong(segment, offset, f"a row of kind {row.kind} with seq {row.seq} holds what this version cannot read ({error})")
 
     def _rest(self, data: mmap.mmap, number: int, offset: int, *, last: bool) -> None:

@@ -1,0 +1,9 @@
+"""All targets, by name."""
+
+from __future__ import annotations
+
+from tests.fuzz.journals import JOURNAL, SEALS
+from tests.fuzz.records import FRAME, WIRE
+from tests.fuzz.rule_files import RULES
+
+TARGETS = {one.name: one for one in (FRAME, WIRE, JOURNAL, SEALS, RULES)}
