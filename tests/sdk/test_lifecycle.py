@@ -159,7 +159,7 @@ def test_hooks_chain_and_are_put_once(offline: Offline) -> None:
     """The user's excepthook still gets the exception, several runs and a reloaded module put no hook twice, and a run begun before a reload still ends well."""
     script = "import sys\ncalls = []\nsys.excepthook = lambda *error: print('mine', error[0].__name__, flush=True)\n" + BEGIN
     script += "hooks = sys.excepthook, sys.exit, signal.getsignal(signal.SIGTERM)\nother = runstream.init('p')\nimport importlib\n"
-    script += "for name in ('_live', '_finish', '_run', '_hooks', '_init'):\n    importlib.reload(sys.modules['runstream.' + name])\n"
+    script += "for name in ('_live', '_finish', '_run', '_hooks', '_begin', '_init'):\n    importlib.reload(sys.modules['runstream.' + name])\n"
     script += "third = sys.modules['runstream._init'].init('p')\nassert hooks == (sys.excepthook, sys.exit, signal.getsignal(signal.SIGTERM))\n1 / 0"
     done = run_script(offline, script)
     assert done.returncode == 1

@@ -6,33 +6,26 @@ import json
 import os
 import socket
 import sys
-import time as clock
 import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
-from runstream import _checks, _existed, _hooks, _installed, _surroundings
-from runstream._launch import Launch, launch_of
+from runstream import _checks, _existed, _hooks, _installed
+from runstream._begin import begin, identity_of, launched, parts_of
 from runstream._live import live_runs, whole_beginning
 from runstream._module import current, hold
-from runstream._ray import ray_place
 from runstream._rows import Reporter
-from runstream._run import Run
-from runstream_producers.errors import JournalError
 from runstream_producers.journal import values as val
-from runstream_producers.journal.compilers import keep_out
-from runstream_producers.journal.format import Identity
-from runstream_producers.journal.writer import JournalWriter
-from runstream_producers.paths import agent_folder, offline_folder
-from runstream_producers.readings import INTERVAL, NAMESPACE, namespace
 from runstream_schemas import ids
 from runstream_schemas.settings import Settings, SettingsError, load
 
 # What children find of their parent's run; no setting, so that a program started by a script with a run does not join it unasked.
 PARENT = "_RUNSTREAM_PARENT"
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "env", "numactl", "taskset"})
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from runstream._launch import Launch
+    from runstream._run import Run
 
 
 def init(
@@ -103,7 +96,7 @@ def init(
     chosen = load(given)
     report = Reporter(strict=chosen.strict)
     project = _checked_project(project, report)
-    launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
+    launch = launched()
     if strict is not None and not isinstance(strict, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # what callers do
         report("strict", f"strict of init must be True or False, got {val.shown(strict)}: it was taken as {chosen.strict}")
     run_id = _run_id(project, _named(id, external_id, report), chosen, launch, report)
@@ -112,11 +105,11 @@ def init(
     if not isinstance(resume, str) or resume != "allow":  # pyright: ignore[reportUnnecessaryIsInstance]  # what callers do
         run_id = _resumed(run_id, project, resume, chosen, launch, report)
     with whole_beginning():
-        run = _begin(run_id, project, chosen, launch, report)
+        run = begin(run_id, project, chosen, launch, report)
         run.change(name=name, metadata=metadata, group=group, parent=parent, **said)
     if config is not None:
         run.take_params("config of init", config)
-    if chosen.mode != "disabled" and launch.local_rank == 0 and "packages" in _parts(chosen.capture):
+    if chosen.mode != "disabled" and launch.local_rank == 0 and "packages" in parts_of(chosen.capture):
         run.take_params("packages", _installed.params())
     if chosen.console:
         run.capture_console()
@@ -143,14 +136,14 @@ def register(project: str, name: str | None = None, **options: Any) -> Run:
 
 def begin_child(parent: Run, settings: Settings, report: Reporter, name: str, config: Mapping[str, Any] | None, said: Mapping[str, Any]) -> Run:
     """A run that is a part of another; see `Run.child`."""
-    launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
+    launch = launched()
     name = _checks.name_of("child", "name", name, report)
     if not (parent.alive and name):
         settings = load({"mode": "disabled"})
     if not parent.alive:
         report("child", f"run {parent.id} has ended, and its child {val.shown(name)} records nothing")
     with whole_beginning():
-        run = _begin(ids.named_uuid("child", parent.id, name), parent.project, settings, launch, report)
+        run = begin(ids.named_uuid("child", parent.id, name), parent.project, settings, launch, report)
         run.change(**{"name": name, "parent": parent.id, **said})
     if config is not None:
         run.take_params("config of child", config)
@@ -160,10 +153,10 @@ def begin_child(parent: Run, settings: Settings, report: Reporter, name: str, co
 def begin_client() -> Run:
     """A writer that belongs to no run, for events of other systems."""
     settings = load()
-    launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
+    launch = launched()
     _hooks.install(settings.preemption_signals)
     with whole_beginning():
-        return _begin("", "", settings, launch, Reporter(strict=settings.strict), kind="client")
+        return begin("", "", settings, launch, Reporter(strict=settings.strict), kind="client")
 
 
 def _named(id_given: Any, external: Any, report: Reporter) -> str | None:
@@ -200,7 +193,7 @@ def _resumed(run_id: str, project: str, resume: Any, settings: Settings, launch:
     if not isinstance(resume, str) or resume not in ("must", "never"):
         report("resume", f"resume of init must be allow, must or never, got {val.shown(resume)}: it was taken as allow")
         return run_id
-    identity = _identity(run_id, project, socket.gethostname(), launch, {}, "rank")
+    identity = identity_of(run_id, project, socket.gethostname(), launch, {}, "rank")
     existed = _existed.ask(settings, identity)
     if existed is None:
         report("resume", f"resume={resume!r} was taken as allow: no ClickHouse could be asked whether run {run_id} is there (RUNSTREAM_CLICKHOUSE_URL)")
@@ -251,36 +244,11 @@ def _join(run_id: str, project: str, given: dict[str, Any]) -> Run:
     """Another writer of a run, which module-level calls go to from now on."""
     settings = load(given)
     report = Reporter(strict=settings.strict)
-    launch = launch_of(os.environ, socket.gethostname(), _launcher, ray_place)
+    launch = launched()
     _hooks.install(settings.preemption_signals)
     with whole_beginning():
-        run = _begin(run_id, project, settings, launch, report)
+        run = begin(run_id, project, settings, launch, report)
     hold(run)
-    return run
-
-
-def _begin(run_id: str, project: str, settings: Settings, launch: Launch, report: Reporter, kind: str = "rank") -> Run:
-    """This process's part in a run: its journal and its agent."""
-    runs: list[Run] = []
-
-    def begun_in_child() -> None:
-        runs[0].begun_in_child()
-        _hooks.begun_in_child(settings.preemption_signals)
-
-    surroundings = {} if settings.mode == "disabled" else _surroundings.captured(_parts(settings.capture), first_of_node=launch.local_rank == 0)
-    if kind == "rank":
-        surroundings[INTERVAL] = f"{settings.hardware_interval:g}"  # So that each run is read as often as it wants, whoever started the agent.
-        surroundings[NAMESPACE] = namespace()
-    began = os.getpid()
-
-    def identity() -> Identity:
-        own = surroundings if os.getpid() == began else surroundings | {"forked": "true"}  # By which the end of a helper is told from that of the run.
-        return _identity(run_id, project, socket.gethostname(), launch, own, kind)
-
-    journal = None if settings.mode == "disabled" else _journal(settings, identity, report, begun_in_child)
-    run = Run(run_id, project, launch.rank, settings, journal, report)
-    runs.append(run)
-    keep_out()
     return run
 
 
@@ -307,65 +275,3 @@ def _is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
-
-
-def _identity(run_id: str, project: str, host: str, launch: Launch, environment: dict[str, str], kind: str) -> Identity:
-    writer = ids.new_writer()
-    return Identity(
-        writer=writer,
-        run_id=run_id,
-        project=project,
-        kind=kind,
-        rank=launch.rank,
-        local_rank=launch.local_rank,
-        world_size=launch.world_size,
-        node=launch.node,
-        host=host,
-        pid=os.getpid(),
-        attempt=launch.attempt or f"{writer:016x}",
-        started_ms=clock.time_ns() // 1_000_000,
-        environment=environment,
-    )
-
-
-def _parts(capture: str) -> frozenset[str]:
-    """The parts that a setting names; those behind a minus are left out."""
-    names = capture.split(",")
-    left_out = {name[1:] for name in names if name.startswith("-")}
-    wanted = set(names) - {"none"} - {name for name in names if name.startswith("-")}
-    if "all" in wanted or (left_out and not wanted):
-        wanted = set(_surroundings.PARTS)
-    return frozenset(wanted - left_out)
-
-
-def _journal(settings: Settings, make_identity: Callable[[], Identity], report: Reporter, begun_in_child: Callable[[], None]) -> JournalWriter | None:
-    folder = offline_folder(settings) if settings.mode == "offline" else agent_folder(settings)
-    try:
-        return JournalWriter(
-            folder,
-            make_identity,
-            segment_bytes=settings.segment_bytes,
-            bytes_max=settings.journal_bytes_max,
-            report=report,
-            begun_in_child=begun_in_child,
-            compiled=settings.compiled,
-        )
-    except (OSError, JournalError) as error:
-        report(
-            "journal",
-            f"nothing is recorded, since no journal can be written in {folder} ({error}): set RUNSTREAM_JOURNAL_DIR to a local folder that can be written",
-        )
-        return None
-
-
-def _launcher() -> str:
-    """Names the process that launched this one by its id and start, the same for all that it launched; shells in between are none."""
-    import psutil
-
-    try:
-        parent = psutil.Process(os.getppid())
-        while parent.name() in _SHELLS and (above := parent.parent()) is not None and above.pid > 1:
-            parent = above
-        return f"{parent.pid}@{parent.create_time()}"
-    except psutil.Error:
-        return str(os.getppid())
