@@ -119,7 +119,40 @@ def of_sklearn(run: runstream.Run) -> Said:
     }
 
 
-CASES: dict[str, Callable[[runstream.Run], Said]] = {"torch": of_torch, "tensorflow": of_tensorflow, "jax": of_jax, "sklearn": of_sklearn}
+def of_datasets(run: runstream.Run) -> Said:
+    """Data sets of Hugging Face: one, several by split, and one that is read as it comes."""
+    library: Any = importlib.import_module("datasets")
+    arrow: Any = importlib.import_module("pyarrow")
+    one = library.Dataset(library.table.InMemoryTable(arrow.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})), fingerprint="abc")
+    sets = {"one": one, "splits": library.DatasetDict(train=one, test=one), "stream": one.to_iterable_dataset()}
+    return {label: dict(run.log_dataset(each, label).metadata) for label, each in sets.items()}  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def of_pil(run: runstream.Run) -> Said:
+    """Images of every mode, and PNGs of ours as PIL reads them."""
+    pil: Any = importlib.import_module("PIL.Image")
+    images: Any = importlib.import_module("runstream.media._images")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    image = pil.fromarray(pixels[:, :, :3])
+    made = {mode: images.image(image.convert(mode), 1 << 20) for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "F", "I", "YCbCr")}
+    [jpeg] = run.log_artifact("a.jpg", image).artifacts
+    with pil.open(importlib.import_module("io").BytesIO(made["RGB"].data)) as back:
+        same = np.array_equal(np.asarray(back), pixels[:, :, :3])
+    ours = {}
+    for channels in (1, 3, 4):
+        with pil.open(importlib.import_module("io").BytesIO(images.png(pixels[:, :, :channels]))) as back:
+            ours[channels] = np.array_equal(np.asarray(back).reshape(20, 30, channels), pixels[:, :, :channels])
+    return {"types": sorted({one.mime_type for one in made.values()}), "modes": len(made), "jpeg": jpeg.mime_type, "same": same, "ours": all(ours.values())}
+
+
+CASES: dict[str, Callable[[runstream.Run], Said]] = {
+    "torch": of_torch,
+    "tensorflow": of_tensorflow,
+    "jax": of_jax,
+    "sklearn": of_sklearn,
+    "datasets": of_datasets,
+    "PIL": of_pil,
+}
 
 if __name__ == "__main__":
     os.environ["RUNSTREAM_ARTIFACT_URL"] = str(Path.cwd() / "store")

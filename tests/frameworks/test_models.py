@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,24 @@ def test_scikit_learn_numpy_and_pandas(tmp_path: Path) -> None:
     assert sets["fields"]["columns"] == ["id", "score"]
     assert (sets["table"]["columns"], sets["table"]["dtypes"][0], sets["table"]["samples"]) == (["a", "b"], "int64", 3)
     assert (sets["series"]["columns"], sets["list"]["samples"], sets["columns"]["samples"], sets["columns"]["columns"]) == (["a"], 2, 2, ["a", "b"])
+
+
+def where(module: str) -> pytest.MarkDecorator:
+    """Skips a test by the name of a library that no set-up of ours installs."""
+    return pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"{module} is not installed, and no requirement of this project")
+
+
+@where("datasets")
+def test_hugging_face(tmp_path: Path) -> None:
+    """Rows, columns, features and splits; a stream has no length."""
+    said = cases("datasets", tmp_path)
+    assert (said["one"]["framework"], said["one"]["samples"], said["one"]["columns"], said["one"]["fingerprint"]) == ("datasets", 3, ["a", "b"], "abc")
+    assert (said["splits"]["samples"], said["splits"]["splits"]) == (6, {"train": 3, "test": 3})
+    assert "samples" not in said["stream"]
+    assert said["stream"]["columns"] == ["a", "b"]
+
+
+@where("PIL")
+def test_pil(tmp_path: Path) -> None:
+    """Images of any mode become PNG, and PIL reads our PNGs as what they were made of."""
+    assert cases("PIL", tmp_path) == {"types": ["image/png"], "modes": 9, "jpeg": "image/jpeg", "same": True, "ours": True}

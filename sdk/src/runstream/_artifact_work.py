@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,14 +38,16 @@ class ArtifactWork(Said):
     _rows: Rows
     _journal: JournalWriter | None
     _stores_made: Stores | None = None
+    _stores_pid = 0
     _uploads_made: Uploads | None = None
 
     @property
     def _stores(self) -> Stores:
-        if self._stores_made is None:
+        # A forked child opens a store of its own: what libraries of storages run in threads is its parent's.
+        if self._stores_made is None or self._stores_pid != os.getpid():
             from runstream.artifacts._stores import Stores
 
-            self._stores_made = Stores(self._settings)
+            self._stores_made, self._stores_pid = Stores(self._settings), os.getpid()
         return self._stores_made
 
     @property
@@ -52,7 +55,7 @@ class ArtifactWork(Said):
         if self._uploads_made is None:
             from runstream.artifacts._uploading import Uploads
 
-            self._uploads_made = Uploads(self._stores, self.tell)
+            self._uploads_made = Uploads(lambda: self._stores, self.tell)
         return self._uploads_made
 
     def end_uploads(self, deadline: float) -> None:

@@ -43,7 +43,7 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
 def test_values_are_staged_and_sent_by_the_thread(stores: Stores) -> None:
     """The call writes a local file alone; the thread sends it, in parts where it is large, and leaves nothing behind."""
     told: list[str] = []
-    uploads = Uploads(stores, lambda _key, sentence: told.append(sentence))
+    uploads = Uploads(lambda: stores, lambda _key, sentence: told.append(sentence))
     small, large = stores.keep(b"x" * 100), stores.keep(os.urandom(objects_module.PART_BYTES + 1))
     assert not stores.store.has(small.checksum)
     assert stores.owes
@@ -60,7 +60,7 @@ def test_what_cannot_be_sent_stays_staged(stores: Stores) -> None:
     true = stores.store
     stores.__dict__["store"] = Objects(Failing(true.place), pause=lambda _: None)
     told: list[str] = []
-    uploads = Uploads(stores, lambda _key, sentence: told.append(sentence))
+    uploads = Uploads(lambda: stores, lambda _key, sentence: told.append(sentence))
     kept = stores.keep(b"x")
     uploads.push_soon()
     assert uploads.wait(time.monotonic() + 20) == 0

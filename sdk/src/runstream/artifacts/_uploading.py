@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _WAITING_MAX = 256  # Uploads that wait for the thread; past it a call waits.
 _POLL_S = 0.01
 
-Record = "Callable[[dict[str, Any]], bool]"
 FOLDER_TYPE = "application/vnd.runstream.folder+json"
 
 
@@ -110,7 +109,7 @@ def bar_of(groups: Sequence[Group], wanted: bool | None) -> Bar:
 class Uploads:
     """What a run uploads beside training: one thread, begun when first needed, which also sends what is staged. A forked child begins its own."""
 
-    def __init__(self, stores: Stores, tell: Callable[[str, str], None]) -> None:
+    def __init__(self, stores: Callable[[], Stores], tell: Callable[[str, str], None]) -> None:
         self._stores = stores
         self._tell = tell
         self._begin()
@@ -147,7 +146,7 @@ class Uploads:
 
     def _push(self) -> None:
         self._pushing = False
-        self._stores.push(lambda: self._stop)
+        self._stores().push(lambda: self._stop)
 
     def _work(self) -> None:
         while True:

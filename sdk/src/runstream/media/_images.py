@@ -26,6 +26,8 @@ _SIGNATURES = (
 )
 # What PNG calls colour types, by the number of channels.
 _COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}
+# Of PIL, which others become: of its modes PNG has these.
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 _AXES = "(height, width), or (height, width, channels) or (channels, height, width) with 1, 3 or 4 channels"
 
 
@@ -76,7 +78,7 @@ def type_of(data: bytes) -> str:
 def _of_pil(data: Any) -> Value:
     out = BytesIO()
     try:
-        (data if data.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16") else data.convert("RGB")).save(out, format="PNG")
+        (data if data.mode in _PNG_MODES else data.convert("I;16" if data.mode == "I" else "RGB")).save(out, format="PNG")
     except Exception as error:
         if val.from_signal(error):
             raise
