@@ -66,6 +66,14 @@ def test_origins_are_read_without_their_secrets(tmp_path: Path) -> None:
     ]
 
 
+def test_a_package_that_lies_in_two_places_is_the_first(tmp_path: Path) -> None:
+    """However its name is spelled, of two distributions the interpreter takes the first on its path, and so do we: pip takes no name twice."""
+    installed(tmp_path / "a", "Py_YAML-6.0")
+    installed(tmp_path / "b", "py.yaml-5.4")
+    assert _surroundings.distributions([str(tmp_path / "a"), str(tmp_path / "b")]) == {"Py_YAML": "6.0"}
+    assert len(of_params(RUN, {"environment.packages": ["A-b==1", "a_B==2"]}).packages) == 1
+
+
 def test_packages_of_conda_are_told_with_their_build(tmp_path: Path) -> None:
     """In an environment of conda's each of its packages is there; elsewhere there is nothing of it."""
     (tmp_path / "conda-meta").mkdir()

@@ -27,6 +27,7 @@ _VARIABLES = re.compile(
     r"(CUDA|NCCL|OMP|MKL|TORCH|PYTORCH|XLA|JAX|TF|SLURM|HIP|ROCR|GLOO|UCX|MASTER|NVIDIA|CUBLAS|KMP|RAY|HF|TOKENIZERS)_[A-Z0-9_]+|WORLD_SIZE|RANK|LOCAL_RANK|CONDA_DEFAULT_ENV|VIRTUAL_ENV"
 )
 DISTRIBUTION = re.compile(r"(.+?)-([^-]+)(?:-py\d[^/]*)?\.(?:dist-info|egg-info)")
+_SEPARATORS = re.compile(r"[-_.]+")
 _PACKAGES_MAX = 2000
 
 
@@ -101,11 +102,16 @@ def packages() -> tuple[str, ...]:
 
 def distributions(places: Sequence[str]) -> dict[str, str]:
     """Version by name of the distributions in these folders, as an interpreter with them on its path would find them."""
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for place in places:
         with contextlib.suppress(OSError):
             for name in os.listdir(Path(place or ".")):  # noqa: PTH208 - names are all that is wanted
                 one = DISTRIBUTION.fullmatch(name)
                 if one is not None:
-                    found.setdefault(one[1], one[2])
-    return found
+                    found.setdefault(normal(one[1]), (one[1], one[2]))
+    return dict(found.values())
+
+
+def normal(name: str) -> str:
+    """A distribution's name as all its spellings compare (PEP 503)."""
+    return _SEPARATORS.sub("-", name).lower()

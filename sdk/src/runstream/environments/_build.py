@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runstream import _surroundings
+from runstream._surroundings import normal
 from runstream.environments import _pip
-from runstream.environments._recorded import EnvironmentsError, normal, recorded
+from runstream.environments._recorded import EnvironmentsError, recorded
 from runstream_producers.journal.values import shown
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from runstream import _installed
+from runstream._surroundings import normal
 from runstream.read import ReadError, params
 from runstream.read._ask import Store
 from runstream.read._runs import named
@@ -135,14 +136,14 @@ def recorded(run: AnyRun, *, url: str | None = None, database: str | None = None
 def of_params(run_id: str, found: Mapping[str, Any]) -> Recorded:
     """What these params say of a run's environment. Anybody may have logged them, so what is no name, version or URL is left out."""
     origins = dict(filter(None, map(_origin, _list(found.get(_installed.ORIGINS)))))
-    packages: list[Package] = []
+    packages: dict[str, Package] = {}  # pip takes no name twice.
     for text in _list(found.get(_installed.PACKAGES)):
         name, _, version = str(text).partition("==")
         if _NAME.fullmatch(name) and _VERSION.fullmatch(version):
-            packages.append(Package(name, version, origins.get(normal(name))))
+            packages.setdefault(normal(name), Package(name, version, origins.get(normal(name))))
     conda = [str(one) for one in _list(found.get(_installed.CONDA)) if _CONDA.fullmatch(str(one))]
     python = str(found.get(_installed.PYTHON, ""))
-    return Recorded(run_id, python if re.fullmatch(r"[0-9][0-9A-Za-z.+]*", python) else "", packages, conda)
+    return Recorded(run_id, python if re.fullmatch(r"[0-9][0-9A-Za-z.+]*", python) else "", list(packages.values()), conda)
 
 
 def _origin(value: Any) -> tuple[str, Origin] | None:
@@ -160,11 +161,6 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else []  # pyright: ignore[reportUnknownArgumentType]
 
 
-def normal(name: str) -> str:
-    """A distribution's name as all its spellings compare (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _found(run: AnyRun, store: Store) -> str:
     """The id of the run that is meant."""
     text = named("run", run)
@@ -172,9 +168,13 @@ def _found(run: AnyRun, store: Store) -> str:
     if len(text) >= _PREFIX_MIN:
         conditions += " OR startsWith(toString(run_id), lower({text:String}))"
     rows = store.rows(f"SELECT toString(run_id) AS id, external_id AS external FROM runs WHERE {conditions} ORDER BY started DESC LIMIT 100", text=text)  # noqa: S608 - the text goes through a parameter
-    exact = [row["id"] for row in rows if row["id"] == text.lower()] or [row["id"] for row in rows if row["external"] == text] or [row["id"] for row in rows]
-    if not exact:
+    by_id = [row["id"] for row in rows if row["id"] == text.lower()]
+    by_external = [row["id"] for row in rows if row["external"] == text]
+    by_name = [row["id"] for row in rows if "/" in text]  # Of several of one name the newest is meant.
+    found = by_id or by_external or by_name[:1] or [row["id"] for row in rows]
+    if not found:
         raise EnvironmentsError(f"no run {shown(text)} is stored, by its id, its external id or project/name: `runstream runs` lists those that are")
-    if "/" not in text and not any(row["external"] == text for row in rows) and len(exact) > 1:
-        raise EnvironmentsError(f"{shown(text)} is the beginning of several runs: {', '.join(exact[:5])}")
-    return exact[0]
+    if len(found) > 1:
+        what = "the external id of several runs, one in each project" if by_external else "the beginning of several runs"
+        raise EnvironmentsError(f"{shown(text)} is {what}: {', '.join(found[:5])}")
+    return found[0]
