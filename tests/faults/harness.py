@@ -19,6 +19,7 @@ from pathlib import Path
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
 from runstream_local.errors import LocalError
+from runstream_local.logs import log_tail
 from tests.clock import Clock
 from tests.faults.blows import Blows
 from tests.faults.job import Job, RankFailed
@@ -33,13 +34,14 @@ _SMALL_DISK = "24m"
 
 @dataclass(frozen=True, slots=True)
 class Lived:
-    """A seed that was lived through: its plan, what was done to it, what was found, how long it took."""
+    """A seed that was lived through: its plan, what was done to it, what was found, how long it took; where it failed what the parts of the stack said last."""
 
     plan: Plan
     done: Counter[str]
     kills: int
     findings: Findings
     took_s: float
+    said: str = ""
 
     @property
     def held(self) -> bool:
@@ -56,7 +58,7 @@ class Lived:
         if self.held:
             return head
         repeat = f"repeat with: .venv/bin/python -m benchmarks faults --seeds 1 --first-seed {self.plan.seed}"
-        return "\n".join([head, *(f"  {one}" for one in found.troubles), f"  {repeat}"])
+        return "\n".join([head, *(f"  {one}" for one in found.troubles), self.said, f"  {repeat}"])
 
 
 def able() -> tuple[tuple[Kind, ...], tuple[str, ...]]:
@@ -126,7 +128,8 @@ def _live_one(stage: Stage, plan: Plan, folder: Path, clock: Clock | None) -> Li
         except (RankFailed, LocalError, ClickHouseError, OSError) as error:
             findings.troubles.append(f"{type(error).__name__}: {error}")
     findings.poison = len(stage.letters) - letters
-    return Lived(plan, done, kills, findings, time.monotonic() - began)
+    said = "\n".join(f"  {path.name}: {log_tail(stage.stack.data, path.stem)}" for path in sorted(stage.folder.glob("stack/logs/*.log")))
+    return Lived(plan, done, kills, findings, time.monotonic() - began, said if findings.troubles else "")
 
 
 @contextlib.contextmanager
