@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from runstream_producers.journal import format as fmt
 from runstream_producers.journal import plans, quick
 from runstream_producers.journal.writer import JournalWriter
-from tests.producers.journals import Reports, bits, make_writer, raw_rows, read_writer, segments
+from tests.producers.journals import Reports, bits, make_writer, raw_rows, read_writer, run_by_turns, segments
 
 pytestmark = pytest.mark.skipif(not quick.COMPILED, reason="the log call was not compiled here: set-up says why")
 
@@ -246,15 +246,7 @@ def test_threads_both_ways_at_once(tmp_path: Path) -> None:
             writer.flush_drops()
 
     threads = [threading.Thread(target=work, args=(number,)) for number, work in enumerate((usual, by_python, usual, by_python, records))]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_by_turns(threads)
     rows = read_writer(writer)
     for number in range(4):
         mine = [row for row in rows if f"t{number}" in row.values]

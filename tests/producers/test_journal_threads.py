@@ -25,7 +25,7 @@ from runstream_producers.journal import quick
 from runstream_producers.journal import writer as writing
 from runstream_producers.journal.slow import SlowWay
 from runstream_producers.journal.tail import Tail
-from tests.producers.journals import Reports, bits, make_writer, raw_rows, read_back, read_writer, segments
+from tests.producers.journals import Reports, bits, make_writer, raw_rows, read_back, read_writer, run_by_turns, segments
 
 WRITER_CODE = frozenset(
     getattr(owner, name).__code__
@@ -104,15 +104,7 @@ def test_eight_threads_write_every_row_once(tmp_path: Path) -> None:
             writer.log({f"thread-{number}": float(step), f"x-{step % 3}": 1.0}, step=step)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_by_turns(threads)
     rows = read_writer(writer)
     assert [row.seq for row in rows] == list(range(8 * 1500))
     assert len(segments(writer.folder.path)) > 5

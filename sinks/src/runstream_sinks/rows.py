@@ -93,15 +93,22 @@ def event_rows(record: records.Event) -> Iterable[Row]:
     )
 
 
-def param_rows(record: records.Param) -> Iterable[Row]:
-    """One value of a param, as JSON text and in the typed column of its kind."""
-    text, whole, real, truth = _typed(record.kind, record.value)
-    yield (
+def _logged(record: records.Param | records.Value | records.Media) -> Row:
+    """By whom and when it was logged: what these rows begin with."""
+    return (
         some_uuid_bytes("run_id", record.run_id),
         count("writer", record.writer),
         count("seq", record.seq),
         count32("rank", record.rank),
         time_ms(record.time_ms),
+    )
+
+
+def param_rows(record: records.Param) -> Iterable[Row]:
+    """One value of a param, as JSON text and in the typed column of its kind."""
+    text, whole, real, truth = _typed(record.kind, record.value)
+    yield (
+        *_logged(record),
         record.key,
         record.context,
         record.kind,
@@ -123,11 +130,7 @@ def value_rows(record: records.Value) -> Iterable[Row]:
     else:
         typed = _typed(record.kind, record.value)
     yield (
-        some_uuid_bytes("run_id", record.run_id),
-        count("writer", record.writer),
-        count("seq", record.seq),
-        count32("rank", record.rank),
-        time_ms(record.time_ms),
+        *_logged(record),
         record.name,
         record.role,
         record.context,
@@ -147,11 +150,7 @@ def media_rows(record: records.Media) -> Iterable[Row]:
     if len(record.steps) != (0 if record.counted else len(record.points)):
         raise MalformedRecord(f"a line of {len(record.points)} points must have as many steps, or none where they are counted on, got {len(record.steps)}")
     yield (
-        some_uuid_bytes("run_id", record.run_id),
-        count("writer", record.writer),
-        count("seq", record.seq),
-        count32("rank", record.rank),
-        time_ms(record.time_ms),
+        *_logged(record),
         record.name,
         record.kind,
         record.context,
