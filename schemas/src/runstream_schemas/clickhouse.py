@@ -5,7 +5,6 @@ It hands bytes through as they come, in the format that was asked for; what they
 
 from __future__ import annotations
 
-import http.client
 import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -50,6 +49,8 @@ def open_answer(
     Raises:
         SqlError: the server refused the statement (with its code) or does not answer (code 0).
     """
+    import http.client  # Here, since it brings ssl and email, which whoever never asks need not wait for.
+
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     query = urlencode({"database": database, "default_format": answer_format, "wait_end_of_query": "1", **(settings or {})}, quote_via=quote)
