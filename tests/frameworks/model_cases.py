@@ -138,7 +138,7 @@ def of_pil(run: runstream.Run) -> Said:
     [jpeg] = run.log_artifact("a.jpg", image).artifacts
     with pil.open(importlib.import_module("io").BytesIO(made["RGB"].data)) as back:
         same = np.array_equal(np.asarray(back), pixels[:, :, :3])
-    ours = {}
+    ours: dict[int, bool] = {}
     for channels in (1, 3, 4):
         with pil.open(importlib.import_module("io").BytesIO(images.png(pixels[:, :, :channels]))) as back:
             ours[channels] = np.array_equal(np.asarray(back).reshape(20, 30, channels), pixels[:, :, :channels])
