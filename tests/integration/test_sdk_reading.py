@@ -268,7 +268,16 @@ def test_the_summary_has_what_was_set_beside_what_is_computed(written: Written) 
     summary = read.summary(written.run_id)
     grid = summary.pop("grid")
     assert np.array_equal(grid, ATTENTION)
-    assert summary == {"training_accuracy": 0.75, "epochs": 3, "ok": True, "why": "done", "none": None, "list": [1, "a"], "dict": {"a": {"b": [None]}}, "raw": b"\x01"}
+    assert summary == {
+        "training_accuracy": 0.75,
+        "epochs": 3,
+        "ok": True,
+        "why": "done",
+        "none": None,
+        "list": [1, "a"],
+        "dict": {"a": {"b": [None]}},
+        "raw": b"\x01",
+    }
     assert {name: type(value) for name, value in summary.items()}["epochs"] is int
     [row] = written.rows("SELECT f64 FROM run_summary WHERE run_id = {run:UUID} AND name = 'training_accuracy'")
     assert row["f64"] == 0.75
@@ -283,7 +292,17 @@ def test_the_summary_has_what_was_set_beside_what_is_computed(written: Written) 
 def test_params_keep_types_history_and_conflicts(written: Written) -> None:
     """Types come back, a later value is a new version, and where ranks differ each one's value is told."""
     params = {key: value for key, value in read.params(written.run_id).items() if not key.startswith("environment.")}
-    wanted = {"layers": [64, "x"], "none": None, "on": True, "big": 1 << 62, "batch": 8, "seed": 0, "empty": {}, "optimizer.lr": 0.01, "optimizer.api_key": "[hidden]"}
+    wanted: dict[str, Any] = {
+        "layers": [64, "x"],
+        "none": None,
+        "on": True,
+        "big": 1 << 62,
+        "batch": 8,
+        "seed": 0,
+        "empty": {},
+        "optimizer.lr": 0.01,
+        "optimizer.api_key": "[hidden]",
+    }
     assert params == wanted
     assert {key: type(value) for key, value in params.items()} == {key: type(value) for key, value in wanted.items()}
     assert [one.value for one in read.param_history(written.run_id, "optimizer.lr")] == [0.1, 0.01]

@@ -260,7 +260,7 @@ def test_what_is_no_mapping_is_told(tmp_path: Path, data: Any) -> None:
     writer.log(data, context=Phase.TRAINING)
     writer.log({"a": 1.0, "b": 2.0})
     assert [row.seq for row in read_writer(writer)] == [0, 1]
-    assert reports.keys == {"call"}
+    assert reports.keys == {f"call:{type(data).__name__}"}
 
 
 def test_an_empty_call_is_nothing(tmp_path: Path) -> None:

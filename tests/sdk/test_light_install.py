@@ -32,5 +32,7 @@ def test_a_bare_environment_can_import_it() -> None:
 
 def test_a_disabled_run_needs_no_more() -> None:
     """With `mode="disabled"` a script runs in a bare environment as it stands."""
-    found = imported("import os, runstream; os.environ['RUNSTREAM_RUN_ID'] = 'x'; run = runstream.init('p', mode='disabled'); run.log({'a': 1.0}); run.finish()")
+    found = imported(
+        "import os, runstream; os.environ['RUNSTREAM_RUN_ID'] = 'x'; run = runstream.init('p', mode='disabled'); run.log({'a': 1.0}); run.finish()"
+    )
     assert not found & {"numpy", "fastavro", "confluent_kafka", "pyarrow", "torch"}

@@ -82,7 +82,11 @@ def run(args: argparse.Namespace) -> int:
             return 1
         except SinksError as error:
             denied = args.analyst and getattr(error, "code", None) == _ACCESS_DENIED
-            hint = " (making users takes the right to: access_management on a server; the embedded engine has a user of its own who may only read, which setting analyst names)" if denied else ""
+            hint = (
+                " (making users takes the right to: access_management on a server; the embedded engine has a user of its own who may only read, which setting analyst names)"
+                if denied
+                else ""
+            )
             sys.stderr.write(f"runstream migrate: {error}{hint}\n")
             return 1
         break
