@@ -191,6 +191,16 @@ class TestMistakes:
         """One sentence, which an editor can jump to."""
         assert problems(text) == [said]
 
+    @pytest.mark.parametrize(
+        "text",
+        ["rule\r\rises", "a\u2028b", '"ru\\nles": 1', 'rules: [{name: a, kind: threshold, metric: m, "o\\e[31m": 1}]', 'rules: "a\\nb"'],
+        ids=["ends of lines", "another end", "key", "escape", "text"],
+    )
+    def test_a_mistake_is_one_line_whatever_the_file_holds(self, text: str) -> None:
+        """Ends of lines and control characters of names and texts are told as what they are."""
+        assert problems(text)
+        assert all(problem.isprintable() for problem in problems(text))
+
     def test_what_is_no_yaml_has_a_line_too(self) -> None:
         """The parser's own words, and the line where it gave up."""
         (said,) = problems("rules:\n  - {name: a\n  - b")

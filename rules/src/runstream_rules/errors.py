@@ -51,7 +51,9 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         """The mistake as one line, which an editor can jump to."""
         whose = f"{self.rule}: " if self.rule else ""
-        return f"{self.source}:{self.line}: {whose}{f'{self.field} ' if self.field else ''}{self.what}"
+        said = f"{self.source}:{self.line}: {whose}{f'{self.field} ' if self.field else ''}{self.what}"
+        # A name or a text of the file may hold ends of lines, and what a terminal would obey.
+        return "".join(one if one.isprintable() else repr(one)[1:-1] for one in said)
 
 
 class FileRefused(RulesError):
