@@ -23,7 +23,7 @@ from runstream_local.logs import log_tail
 from tests.clock import Clock
 from tests.faults.blows import Blows
 from tests.faults.job import Job, RankFailed
-from tests.faults.oracle import Findings, judge, settle
+from tests.faults.oracle import SETTLE_S, Findings, arrived, judge, settle
 from tests.faults.schedule import KINDS, Kind, Plan
 from tests.faults.stage import Stage
 
@@ -113,13 +113,15 @@ def _live_one(stage: Stage, plan: Plan, folder: Path, clock: Clock | None) -> Li
         try:
             environ = clock.environ if clock is not None and has_clock else {}
             with Job(folder, stage.environment, ranks=plan.ranks, rate=plan.rate, journals=disk / "journals", environ_of_ranks=environ) as job:
+                if plan.warm:
+                    arrived(stage.answers, job)
                 blows = Blows(stage, job, plan, clock)
                 blows.live_through()
                 done, kills = blows.done, blows.kills
                 stage.stack.wait_healthy(90)
                 job.stop()
                 trouble = settle(stage.answers, job)
-                findings = judge(stage, job, limit_s=2.0 if trouble else 30.0)
+                findings = judge(stage, job, limit_s=2.0 if trouble else SETTLE_S)
                 if trouble:
                     findings.troubles += [trouble, f"the agents said: {job.said()}"]
                 codes = [one.process.returncode for one in job.ranks if not one.was_killed]

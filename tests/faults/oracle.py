@@ -75,7 +75,12 @@ def settle(answers: Answers, job: Job, limit_s: float = SETTLE_S) -> str:
     return f"the account does not balance within {limit_s:g} s: {[row for row in rows if row['state'] == 'running' or not row['balanced']] or rows}"
 
 
-def judge(stage: Stage, job: Job, limit_s: float = 30.0) -> Findings:
+def arrived(answers: Answers, job: Job, limit_s: float = SETTLE_S) -> bool:
+    """Waits until points of the run are stored; whether they are."""
+    return _holds(lambda: answers.count("metrics", job.run_id) > 0, limit_s)
+
+
+def judge(stage: Stage, job: Job, limit_s: float = SETTLE_S) -> Findings:
     """Compares ledgers and views; waits a while for what follows the points: alerts, summaries, dead letters."""
     answers, found = stage.answers, Findings()
     stored = answers.rows(_POINTS, run=job.run_id)

@@ -53,13 +53,14 @@ class Blow:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A seed: how many ranks log at which rate for how long, and what befalls them."""
+    """A seed: how many ranks log at which rate for how long, what befalls them, and whether blows wait until the first points are stored."""
 
     seed: int
     ranks: int
     rate: float
     life_s: float
     blows: tuple[Blow, ...]
+    warm: bool = False
 
     def needs(self, kind: Kind) -> bool:
         """Whether a blow of a kind is in it."""
@@ -92,10 +93,11 @@ def every_part_once() -> Plan:
         ranks=2,
         rate=150.0,
         life_s=16.0,
+        warm=True,
         blows=(
             Blow(0.5, "unknowing", "agent", for_s=0.7),
             Blow(1.5, "poison", "sinks", amount=7),
-            Blow(2.0, "unknowing", "sinks", for_s=2.0),
+            Blow(2.0, "unknowing", "sinks", for_s=2.5),
             Blow(5.0, "cut after request", "clickhouse"),
             Blow(6.0, "kill", "processors"),
             Blow(6.5, "cut after request", "kafka"),
