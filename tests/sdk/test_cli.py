@@ -83,7 +83,15 @@ def test_unknown_commands_and_arguments_end_with_2() -> None:
 def test_settings_are_listed_without_secrets(tmp_path: Path) -> None:
     """Every setting is there with its value; what may carry passwords only says that it is set."""
     done = call(
-        "settings", "--json", home=str(tmp_path), kafka="a:1", kafka_options="sasl.password=hush", webhook="http://x/hush", clickhouse_url="http://u:hush@h:1", read_url="http://v:hush@h:1", analyst_password="hush hush"
+        "settings",
+        "--json",
+        home=str(tmp_path),
+        kafka="a:1",
+        kafka_options="sasl.password=hush",
+        webhook="http://x/hush",
+        clickhouse_url="http://u:hush@h:1",
+        read_url="http://v:hush@h:1",
+        analyst_password="hush hush",
     )
     values = json.loads(done.stdout)
     assert set(values) == set(Settings.model_fields)
