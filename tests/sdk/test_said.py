@@ -38,6 +38,7 @@ WRONG: dict[str, tuple[Call, tuple[str, ...]]] = {
     "a name of a metric that is no text": (lambda run: run.log({1: 2.0}), ("names of metrics", "an int (1)")),  # pyright: ignore[reportArgumentType]
     "a list as a value": (lambda run: run.log({"a": [1]}), ("'a'", "a list")),
     "a step that is a truth value": (lambda run: run.log({"a": 1.0}, step=True), ("step", "True")),
+    "one among names that are known": (lambda run: [run.log({"a": 1.0}, step=step) for step in (0, True)], ("step", "True")),
     "a step that is no integer": (lambda run: run.log({"a": 1.0}, step=0.5), ("step", "0.5")),  # pyright: ignore[reportArgumentType]
     "a time in milliseconds": (lambda run: run.log({"a": 1.0}, time=1.7e12), ("time", "milliseconds")),
     "params that are no mapping": (lambda run: run.log_params([1]), ("params of log_params must be a mapping", "a list")),  # pyright: ignore[reportArgumentType]

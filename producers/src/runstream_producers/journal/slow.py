@@ -128,7 +128,7 @@ class SlowWay:
         return {"time_ms": round(when * 1000.0), "name": name, "role": role, "context": scope.context, "subject": scope.subject}
 
     def _check_words(self, odd_names: Sequence[Any], step: Any) -> None:
-        """Tells of names and steps that are taken for what they were hardly meant to be. Calls that are packed at once are past this, so the first one tells."""
+        """Tells of names and steps that are taken for what they were hardly meant to be. Names are past this where a call is packed at once; steps never are."""
         for name in odd_names:
             self._report("key", f"names of metrics must be texts, got {val.told(name)} ({val.shown(name)}): it was taken as {val.text_of(name)!r}")
         if isinstance(step, bool):

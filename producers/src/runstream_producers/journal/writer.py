@@ -125,7 +125,12 @@ class JournalWriter:
                 body = None
                 scope = self._plain if context is None and not subject else self._scopes.of(context, subject)
                 plan = scope.plans.get(tuple(data))
-                if plan is not None and source is None and (time is None or (type(time) is float and _EARLIEST_S <= time <= _LATEST_S)):
+                if (
+                    plan is not None
+                    and source is None
+                    and type(step) is not bool
+                    and (time is None or (type(time) is float and _EARLIEST_S <= time <= _LATEST_S))
+                ):
                     plain, only, pack, into, length, size, count, head = plan
                     offset = tail.offset
                     end = offset + size
