@@ -12,6 +12,7 @@ from runstream_processors.connection import connection_of
 from runstream_processors.errors import EngineFailed, NotReady
 from runstream_processors.faust_options import Timing
 from runstream_processors.faust_runner import FaustRunner, Source, changelog_of
+from runstream_schemas.settings import load
 from tests.processors.stack import PARTITIONS, Feed, settings_of
 from tests.processors.test_worker import history
 
@@ -104,3 +105,34 @@ def test_a_changelog_with_other_partitions_is_refused(kafka: str) -> None:
     ensure_changelogs(connection, {name: 2}, 30)
     with pytest.raises(NotReady, match="has 2 partitions and its source 4"):
         ensure_changelogs(connection, {name: 4}, 30)
+
+
+class Cluster:
+    """What a member of the group knows of the cluster."""
+
+    def __init__(self, partitions: dict[str, int]) -> None:
+        self._partitions = partitions
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        """Its partitions; None where the topic is not known."""
+        return set(range(self._partitions[topic])) if topic in self._partitions else None
+
+
+def test_a_leader_that_does_not_know_the_topics_yet_ends(tmp_path: Path) -> None:
+    """A broker that has just come back may not name its topics; partitions shared out then belong to nobody, and a worker that is content with none would be idle for good."""
+    settings = load({"kafka": "127.0.0.1:9"}, {"RUNSTREAM_HOME": str(tmp_path)})
+    group = f"{settings.topic_prefix}.test"
+    known = {"metrics": 4, changelog_of(group, "metric"): 4}
+
+    async def failure_of(partitions: dict[str, int]) -> BaseException | None:
+        runner = FaustRunner(connection_of(settings), group, [Source("metric", "metrics", 4, Noting())], Timing(), tmp_path)
+        runner._loop = asyncio.get_running_loop()
+        assignor = runner._app.assignor
+        assignor.assign(Cluster(partitions), {"one": assignor.metadata(set(known))})
+        await asyncio.sleep(0)
+        return runner.failure
+
+    assert asyncio.run(failure_of(known)) is None
+    failure = asyncio.run(failure_of({}))
+    assert isinstance(failure, EngineFailed)
+    assert str(failure) == f"Kafka did not know metrics, {changelog_of(group, 'metric')} when partitions were shared out, so that nobody has them"

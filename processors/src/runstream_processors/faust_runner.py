@@ -16,6 +16,8 @@ With `faust_options` and `faust_transport` the only module that touches Faust. W
   nothing of it acknowledged, and the records are read again.
 - A process that was frozen past its session timeout has lost its partitions without knowing it, and would set state back when it wakes. It notices by its clock, and
   ends.
+- Partitions are shared out by what the leader of the group knows of the cluster. A broker that has just come back may not know its topics yet; Faust then leaves them out, nobody
+  has their partitions, and everybody is content (tried: for good). The leader notices and ends, so that they are shared out again.
 - Nothing stops the app from inside an agent (that hangs): a failure is kept, and the process's main task stops the app and ends with it.
 """
 
@@ -135,12 +137,16 @@ class FaustRunner:
         self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self._app.on_rebalance_complete.connect(self._on_recovered, weak=False)
         self._works = [self._add(source) for source in sources]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._share_out = self._app.assignor.assign
+        self._app.assignor.assign = self._assign
         self._beats: list[asyncio.Task[None]] = []
         self._app.finalize()
 
     async def start(self) -> None:
         """Joins the group and recovers the tables; returns when records are being taken, or when the app stopped."""
         self._pulse_s = _clock_s()
+        self._loop = asyncio.get_running_loop()
         self._beats = [asyncio.create_task(self._beat(work)) for work in self._works]
         await self._app.start()
 
@@ -351,6 +357,15 @@ class FaustRunner:
         if stood_s > self._timing.frozen_s:
             self._fail(EngineFailed(f"the process stood still for {stood_s:.1f} s, long enough to have lost its partitions"))
         return not self.failed.is_set()
+
+    def _assign(self, cluster: Any, members: Any) -> Any:
+        """Shares the partitions out among the members, in the leader's thread for Kafka; fails the runner where topics would be left out."""
+        topics = {name for work in self._works for name in (work.source.topic, work.table.changelog_topic_name)}
+        unknown = sorted(topic for topic in topics if not cluster.partitions_for_topic(topic))
+        if unknown and self._loop is not None:
+            error = EngineFailed(f"Kafka did not know {', '.join(unknown)} when partitions were shared out, so that nobody has them")
+            self._loop.call_soon_threadsafe(self._fail, error)
+        return self._share_out(cluster, members)
 
     def _fail(self, error: BaseException) -> None:
         self.failure = self.failure or error
