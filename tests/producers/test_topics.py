@@ -51,3 +51,10 @@ def test_topics_are_listed_with_what_they_carry() -> None:
     done = subprocess.run(argv, env={"RUNSTREAM_TOPIC_PREFIX": "p"}, capture_output=True, text=True, timeout=30, check=True)
     assert len(done.stdout.splitlines()) == len(TOPICS)
     assert "p.metric" in done.stdout
+
+
+def test_options_that_librdkafka_does_not_take_are_one_sentence() -> None:
+    """A typo in the options names the setting, and what is wrong with it."""
+    settings = load(environ={"RUNSTREAM_KAFKA_OPTIONS": "security.protocol=SLS"})
+    with pytest.raises(SettingsError, match=r"RUNSTREAM_KAFKA_OPTIONS must be options that librdkafka takes: .*SLS"):
+        ensure_topics(settings, timeout_s=1.0)

@@ -40,10 +40,13 @@ def ensure_topics(settings: Settings, *, timeout_s: float = 30.0, replication_fa
     """Creates what is missing and returns the names created; waits until the cluster knows them all.
 
     Raises:
-        SettingsError: Kafka cannot be reached within the time.
+        SettingsError: Kafka cannot be reached within the time, or librdkafka does not take the options.
         KafkaException: it refuses to create a topic.
     """
-    admin = AdminClient({"bootstrap.servers": settings.kafka, "log.connection.close": False, **settings.kafka_options})
+    try:
+        admin = AdminClient({"bootstrap.servers": settings.kafka, "log.connection.close": False, **settings.kafka_options})
+    except KafkaException as error:
+        raise SettingsError(f"RUNSTREAM_KAFKA_OPTIONS must be options that librdkafka takes: {error.args[0].str()}") from error
     deadline = time.monotonic() + timeout_s
     existing = _existing(admin, settings, deadline)
     missing = {name: spec for name, spec in wanted(settings).items() if name not in existing}
