@@ -69,12 +69,12 @@ def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
         _say(f"failed seeds: {' '.join(map(str, failed))}; what the parts said is in faults-failed/")
     yield Figure("seeds", lived, "seeds", lived, _PROOF)
     for figure in ("points_logged", "kills_done", "alerts_expected", "repeats_seen"):
-        yield Figure(figure, totals[figure], figure.partition("_")[0], lived, _PROOF)
+        yield Figure(figure, totals[figure], "count", lived, _PROOF)
     for figure in ("lost", "doubled", "invented", "summaries_wrong", "alerts_missing", "alerts_twice", "dead_letters_wrong"):
-        yield Figure(figure, totals[figure], figure.partition("_")[0], lived, _FOUND)
+        yield Figure(figure, totals[figure], "count", lived, _FOUND)
     yield Figure("seeds_failed", len(failed), "seeds", lived, _FOUND)
     for figure in ("poison_injected", "points_dropped", "blows"):
-        yield Figure(figure, totals[figure], figure.partition("_")[0], lived)
+        yield Figure(figure, totals[figure], "count", lived)
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:
