@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests mostly wait for services, so a few more run side by side than a small machine has cores. A file's tests stay together, since they share what they start.
 TEST_WORKERS ?= 3
 
-.PHONY: help setup frameworks demo check test soak bench fuzz lock clean
+.PHONY: help setup frameworks demo check test soak bench fuzz peers lock clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,11 +39,17 @@ FAULT_SEEDS ?= 100
 soak: setup  ## Live through FAULT_SEEDS seeds of faults (100 take about half an hour); fails where anything is lost, doubled or wrong
 	@$(BIN)/python -m benchmarks faults --seeds $(FAULT_SEEDS) --check
 
+peers: setup  ## Measure W&B, MLflow, TensorBoard and Trackio beside ours (adds .venv-peers, 310 MB on disk), and write docs/peers.md
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.txt
+	@$(BIN)/python -m benchmarks.peers
+
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 lock: setup  ## Pin requirements*.in anew (needs uv; names no download host)
 	$(LOCK) requirements.in -o requirements.txt
 	$(LOCK) --constraints requirements.txt requirements-frameworks.in -o requirements-frameworks.txt
 	$(LOCK) requirements-fuzz.in -o requirements-fuzz.txt
+	$(LOCK) requirements-peers.in -o requirements-peers.txt
 
 clean:  ## Remove .venv and caches
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .hypothesis
