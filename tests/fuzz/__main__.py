@@ -44,6 +44,7 @@ def search(name: str, folder: Path, executions: int, seed: int) -> None:
         "rss_limit_mb": _RSS_MIB_MAX,
         "artifact_prefix": f"{folder}/{name}-",
     }
+    tempfile.tempdir = str(folder)  # What a target makes goes with the search, which ends its process without a word to Python.
     atheris.Setup(["fuzz", *(f"-{key}={value}" for key, value in options.items()), str(corpus)], target.check)
     atheris.Fuzz()
 
@@ -92,7 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     if asked.input is not None:
         TARGETS[asked.target[0]].check(asked.input.read_bytes())
         return 0
-    folder = Path(tempfile.mkdtemp(prefix="runstream-fuzz-"))
+    shared = Path("/dev/shm")  # Journals are written anew for each input.
+    folder = Path(tempfile.mkdtemp(prefix="runstream-fuzz-", dir=shared if shared.is_dir() else None))
     failed = False
     for name in asked.target or TARGETS:
         found = searched(name, folder, asked.executions, asked.seed)

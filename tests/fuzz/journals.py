@@ -46,8 +46,7 @@ class _Place:
     """A journal folder of this process, written anew for every input."""
 
     def __init__(self) -> None:
-        shared = Path("/dev/shm")
-        self.base = Path(tempfile.mkdtemp(prefix="runstream-fuzz-", dir=shared if shared.is_dir() else None))
+        self.base = Path(tempfile.mkdtemp(prefix="runstream-fuzz-"))
         self.folder = self.base / fmt.folder_name(WRITER)
         self.folder.mkdir()
         self.identity = identity(WRITER)
