@@ -174,11 +174,13 @@ class ArtifactCalls(ArtifactWork):
             found = artifact
         elif isinstance(artifact, str) and is_named(artifact):
             found = self._looked_up(artifact)
-        elif isinstance(artifact, (str, Path)):
+        elif isinstance(artifact, Path) or (isinstance(artifact, str) and artifact):
             return next(iter(self._tracked("use_artifact", [artifact], about, "")), None)
         else:
             self._refuse(
-                "use_artifact", f"artifact of use_artifact must be an artifact, the id of one, or an address, got {val.told(artifact)}: nothing was recorded"
+                "use_artifact",
+                "artifact of use_artifact must be an artifact, the id of one, or an address, "
+                f"got {'an empty text' if isinstance(artifact, str) else val.told(artifact)}: nothing was recorded",
             )
             return None
         if found is None:

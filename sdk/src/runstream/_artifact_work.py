@@ -97,7 +97,10 @@ class ArtifactWork(Said):
             if (isinstance(one, str) and one) or hasattr(one, "__fspath__"):
                 found.append(one)
             else:
-                self._refuse(call, f"{argument} of {call} must be a path, or a list of paths, got {val.told(one)}: it was left out")
+                self._refuse(
+                    call,
+                    f"{argument} of {call} must be a path, or a list of paths, got {'an empty text' if isinstance(one, str) else val.told(one)}: it was left out",
+                )
         return found
 
     def _listed(self, call: str, files: Any) -> list[Group]:

@@ -86,7 +86,7 @@ class MediaCalls(ArtifactCalls):
             name: what the line, or the plot of several lines, is called.
             data: a list of numbers, or one number, whose steps go on from the last step of the line, whichever process of this rank logged that, from 0; or
                 `{"steps": [n integers], "values": [n numbers]}`; or a mapping of lines' names to either of these, with `"steps"` for all of them if wanted.
-            where: `step`, `context`, `subject` and `replace`, as `log_media` has them.
+            where: `step`, `context`, `subject` and `replace`, as `log_media` has them. A single number is the point at `step`; points of a list are not moved by it.
 
         Example:
             >>> run.log_line("loss", [0.9, 0.5])
@@ -274,7 +274,7 @@ class MediaCalls(ArtifactCalls):
     def _append(self, head: Mapping[str, Any], data: Any, *, replaces: bool) -> None:
         from runstream.media import _images, _lines
 
-        lines = _lines.lines(data)
+        lines = _lines.lines(data, head["step"])
         size = sum(len(one.points) for one in lines) * _lines.POINT_BYTES
         if size > self._settings.media_bytes_max:
             raise _images.too_large(size, self._settings.media_bytes_max)

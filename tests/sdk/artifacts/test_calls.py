@@ -195,6 +195,7 @@ def test_bad_input_is_told_once_and_the_rest_goes_on(kept: Kept, caplog: pytest.
     for words in (
         "files of upload_artifact must be a path, or a list of paths, got an int",
         "got None",
+        "got an empty text: it was left out",
         "missing.txt (No such file or directory)",
         "pipe, which is a named pipe",
         "null byte",
@@ -220,6 +221,7 @@ def test_bad_input_is_told_once_and_the_rest_goes_on(kept: Kept, caplog: pytest.
         lambda: calls.upload_artifact(np.zeros((2, 2))),
         lambda: calls.track_artifact([b"bytes"]),
         lambda: calls.use_artifact(5),
+        lambda: calls.use_artifact(""),
         lambda: calls.use_artifact("net:latest"),
     ):
         caplog.clear()

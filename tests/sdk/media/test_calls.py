@@ -154,3 +154,11 @@ def test_a_store_that_fails_does_not_end_training(kept: Kept, monkeypatch: pytes
         run.log_text("small", "x")
     assert "failed with NotADirectoryError" in caplog.text or "failed with FileExistsError" in caplog.text
     assert [one["name"] for one in kept.recorded.media(run)] == ["small"]
+
+
+def test_a_number_with_a_step_is_the_point_at_that_step(kept: Kept) -> None:
+    """And a list with one is counted on."""
+    kept.run.log_line("loss", 0.5, step=100)
+    kept.run.log_line("loss", [0.4], step=7)
+    records = kept.recorded.media(kept.run)
+    assert [(one["counted"], one["steps"], one["points"]) for one in records] == [(False, [100], [0.5]), (True, [], [0.4])]

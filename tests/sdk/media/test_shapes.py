@@ -7,13 +7,15 @@ import datetime as dt
 import json
 import zlib
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runstream.media import _images, _lines, _shapes
@@ -86,6 +88,11 @@ def test_long_lines_take_several_records() -> None:
         (lambda: _lines.lines({}), "got an empty mapping"),
         (lambda: _lines.lines({"steps": [1]}), "got steps alone"),
         (lambda: _lines.lines([1, "x"]), "got a list with a str in it"),
+        (lambda: _lines.lines({"steps": [2**64], "values": [1]}), "steps of data of line must be a list of numbers, got a list with an int of 65 bits in it"),
+        (lambda: _lines.lines([1, 10**400]), "got a list with an int of 1329 bits in it"),
+        (lambda: _shapes.heatmap({"categories": ["a"], "values": [["x"]]}), "values of heatmap must be a matrix of numbers, got a list with a str in it"),
+        (lambda: _shapes.histogram({"counts": [1, 2], "edges": [0, 2, 1]}), "edges of histogram must rise, got 2 and then 1"),
+        (lambda: _shapes.histogram({"counts": [-1], "edges": [0, 1]}), "counts of histogram must be finite and from 0, got -1 among them"),
         (lambda: _lines.lines(np.zeros((2, 2))), "must be a list of numbers, got float64 of shape (2, 2)"),
         (lambda: _lines.lines({"steps": [1, 2], "values": [1, 2, 3]}), "got steps of shape (2,) and values of shape (3,)"),
         (lambda: _lines.lines({"steps": [0.5], "values": [1]}), "steps of data of line must be integers of at most 64 bits, got 0.5"),
@@ -174,6 +181,9 @@ def test_values_keep_their_types() -> None:
     ]
 
 
+@example(values=[1.7976931348623157e308], bins=1)
+@example(values=[-1.7976931348623157e308], bins=3)
+@example(values=[-1.7976931348623157e308, 1.7976931348623157e308], bins=3)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=40), st.integers(1, 20))
 def test_histograms_count_every_value(values: list[float], bins: int) -> None:
     """Whatever the doubles: those that are finite are in the bins, the rest are counted apart, and edges rise."""
@@ -183,6 +193,7 @@ def test_histograms_count_every_value(values: list[float], bins: int) -> None:
     assert made["non_finite"] == len(values) - len(finite)
     assert len(made["edges"]) == len(made["counts"]) + 1
     assert all(low <= high for low, high in zip(made["edges"], made["edges"][1:], strict=False))
+    assert np.isfinite(made["edges"]).all()
     if finite:
         assert (made["min"], made["max"]) == (min(finite), max(finite))
 
@@ -212,3 +223,16 @@ def test_files_are_kept_as_they_are(tmp_path: Path) -> None:
         assert (made.mime_type, made.data) == ("image/png", PIXEL)
     for start, kind in ((b"\xff\xd8\xff\xe0", "image/jpeg"), (b"GIF89a", "image/gif"), (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"), (b"", "")):
         assert _images.type_of(start) == kind
+
+
+@pytest.mark.parametrize(("data", "wanted"), [(Decimal("1.5"), 1.5), (Fraction(1, 2), 0.5), (np.int32(3), 3)], ids=["decimal", "fraction", "numpy"])
+def test_numbers_of_any_type_are_values_and_cells(data: Any, wanted: float) -> None:
+    """Those that are no array's as well."""
+    assert told(_shapes.value("v", data)) == wanted
+    assert told(_shapes.table([{"a": data}]))["rows"] == [[wanted]]
+
+
+def test_a_number_is_the_point_at_the_step_of_its_call() -> None:
+    """A list is counted on as ever."""
+    assert _lines.lines(0.5, 100) == [Line("", [0.5], [100])]
+    assert _lines.lines([0.5], 100) == [Line("", [0.5])]

@@ -17,10 +17,11 @@ POINTS_MAX = 50_000
 POINT_BYTES = 16
 
 
-def lines(data: Any) -> list[Line]:
-    """The lines of a call."""
+def lines(data: Any, step: int | None = None) -> list[Line]:
+    """The lines of a call. A single number is the point at the call's step, where that has one."""
     if not isinstance(data, Mapping):
-        return [_line("", [data] if not getattr(data, "shape", ()) and val.number_of(data) is not None else data, None)]
+        alone = not getattr(data, "shape", ()) and val.number_of(data) is not None
+        return [_line("", [data] if alone else data, [step] if alone and step is not None else None)]
     given = _plain.mapping("data of line", data, "names of lines, or steps and values")
     if not given:
         raise BadValue("data of line must be a list, steps and values, or lines by name, got an empty mapping")

@@ -37,8 +37,9 @@ def scalar(where: str, name: str, value: Any) -> bool | int | float | str | None
         return value.isoformat()
     if hasattr(value, "__fspath__"):
         return _secrets.hidden(name, val.text_of(value))
-    if val.number_of(value) is not None:
-        return val.item_of(value)
+    if (number := val.number_of(value)) is not None:
+        # A number that is no array's, such as a Decimal or a Fraction, has no item to ask for.
+        return val.item_of(value) if hasattr(value, "item") or hasattr(value, "numpy") else number
     raise BadValue(f"{where} must be a number, a text, a truth value or None, got {val.told(value)}")
 
 
@@ -96,6 +97,9 @@ def _why(value: Any, error: ValueError) -> str:
         lengths = sorted({len(cast("Sequence[Any]", one)) for one in rows if isinstance(one, (list, tuple))})
         if len(lengths) > 1:
             return f"{len(rows)} rows of {', '.join(map(str, lengths[:5]))} values"
-        odd = next((one for one in rows if not isinstance(one, (list, tuple)) and val.number_of(one) is None), None)
+        cells = [cell for one in rows for cell in (cast("Sequence[Any]", one) if isinstance(one, (list, tuple)) else (one,))]
+        if (large := next((one for one in cells if isinstance(one, int) and not -(2**63) <= one < 2**64), None)) is not None:
+            return f"a list with an int of {large.bit_length()} bits in it"
+        odd = next((one for one in cells if val.number_of(one) is None), None)
         return f"a list with {val.told(odd)} in it"
     return str(error).removeprefix("expected numbers, got ")

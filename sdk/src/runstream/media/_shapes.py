@@ -11,6 +11,7 @@ histogram    {"counts": [n], "edges": [n + 1], "count", "non_finite", "min", "ma
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -185,8 +186,11 @@ def histogram(data: Any, bins: Any = BINS) -> Value:
         counts, edges = _plain.numbers("counts of histogram", given["counts"]), _plain.numbers("edges of histogram", given["edges"])
         if edges.shape[0] != counts.shape[0] + 1 or not counts.shape[0]:
             raise BadValue(f"edges of histogram must have one more than counts, got counts of shape {counts.shape} and edges of shape {edges.shape}")
-        if not (edges[1:] > edges[:-1]).all() or not ((counts >= 0) & (counts < float("inf"))).all():
-            raise BadValue("edges of histogram must rise and its counts be finite and from 0, got others")
+        if not (rises := edges[1:] > edges[:-1]).all():
+            at = int(rises.argmin())
+            raise BadValue(f"edges of histogram must rise, got {edges[at].item()} and then {edges[at + 1].item()}")
+        if not (counted := (counts >= 0) & (counts < float("inf"))).all():
+            raise BadValue(f"counts of histogram must be finite and from 0, got {counts[int(counted.argmin())].item()} among them")
         return _plain.as_json({"counts": counts.tolist(), "edges": edges.tolist(), "count": counts.sum().item(), "non_finite": 0, "min": None, "max": None})
     return _counted(data, bins)
 
@@ -216,6 +220,8 @@ def _counted(data: Any, bins: Any) -> Value:
     if finite.size:
         scale = 0.25 if np.abs(finite).max() > 1e300 else 1.0  # The width of such a range is no double.
         counts, edges = _binned(finite * scale, wanted)
+        if scale != 1.0:  # The next number behind the greatest double would be infinite.
+            edges = np.clip(edges, -sys.float_info.max * scale, sys.float_info.max * scale)
         out |= {"counts": counts.tolist(), "edges": (edges / scale).tolist(), "min": float(finite.min()), "max": float(finite.max())}
     return _plain.as_json(out)
 
