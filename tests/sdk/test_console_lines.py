@@ -125,8 +125,11 @@ def test_a_flood_without_end_is_told_now_and_then() -> None:
         ("from https://me:secret@host/x", "from https://me:[hidden]@host/x"),
         ("key ghp_abcdefghijklmnopqrstuvwxyz012345", "key [hidden]"),
         ("loss=0.5 lr=1e-3", "loss=0.5 lr=1e-3"),
+        ("+ train --api-key abc --lr 0.1 --password 'a b'", "+ train --api-key [hidden] --lr 0.1 --password [hidden]"),
+        ("usage: x [--token TOKEN] [--password] [--pad-token X] --max-tokens 5", "usage: x [--token [hidden]] [--password] [--pad-token X] --max-tokens 5"),
+        ("--secret --lr 0.1 --hf-token=abc --token: ghi", "--secret --lr 0.1 --hf-token=[hidden] --token: [hidden]"),
     ],
-    ids=["assigned", "json", "colon", "numbers", "header", "address", "shape", "metrics"],
+    ids=["assigned", "json", "colon", "numbers", "header", "address", "shape", "metrics", "options", "usage", "options_with_none"],
 )
 def test_secrets_are_hidden(line: str, wanted: str) -> None:
     """What params hide is hidden in lines, too: behind names that say it, in addresses, and by its shape."""

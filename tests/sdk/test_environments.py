@@ -6,18 +6,21 @@ import json
 import sys
 import venv
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 import runstream
-from runstream import _installed, _surroundings
+from runstream import _installed, _surroundings, environments
 from runstream.environments import _pip
 from runstream.environments._build import Built, Missing
 from runstream.environments._recorded import of_params
 from runstream_producers.journal import format as fmt
 from tests.sdk.conftest import Offline
 from tests.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RUN = "0193a1f0-0000-7000-8000-000000000001"
 
@@ -175,6 +178,43 @@ def test_pip_installs_what_it_can_and_names_the_rest(tmp_path: Path) -> None:
     assert "broken.whl" in failed["broken"]
     assert _surroundings.distributions([str(one) for one in (tmp_path / "env").glob("lib/*/site-packages")]) == {"alpha": "1.0"}
     assert told[0] == "installing 4 packages"
+
+
+def test_the_reason_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions of other packages that pip passed over, which it lists before it says what is wrong, are no reason."""
+    said = (
+        "ERROR: Ignored the following versions that require a different python version: 1.21.2 Requires-Python >=3.7,<3.11\n"
+        "ERROR: Ignored the following yanked versions: 0.1\n"
+        "ERROR: Could not find a version that satisfies the requirement gone==9 (from versions: 1.0)\n"
+        "ERROR: No matching distribution found for gone==9\n"
+    )
+
+    def run(_argv: list[str], lines: list[str]) -> str | None:
+        return said if "gone==9" in lines else None
+
+    monkeypatch.setattr(_pip, "_run", run)
+    failed = _pip.install(Path("python"), {"there": "there==1", "gone": "gone==9"}, [], lambda _: None)
+    assert failed == {"gone": "Could not find a version that satisfies the requirement gone==9 (from versions: 1.0)"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: environments.requirements(RUN, cast("Any", 5)), "path must be a path or its text, got 5"),
+        (lambda: environments.conda(RUN, cast("Any", b"x")), "path must be a path or its text, got b'x'"),
+        (lambda: environments.venv(RUN, "a\0b"), "path must be a path or its text, got 'a\\x00b'"),
+        (lambda: environments.venv(RUN, python=cast("Any", 5)), "python must be an interpreter, got 5, which is not there"),
+        (lambda: environments.venv(RUN, pip_options="--pre"), "pip_options must be a list of texts, got '--pre'"),
+        (lambda: environments.venv(RUN, pip_options=cast("Any", 5)), "pip_options must be a list of texts, got 5"),
+        (lambda: environments.venv(RUN, pip_options=cast("Any", ["--pre", 3])), "pip_options must be a list of texts, got 3 among them"),
+    ],
+    ids=["number", "bytes", "zero", "python", "text", "no_list", "no_text"],
+)
+def test_wrong_arguments_are_told_before_anything_is_asked_or_made(call: Callable[[], object], message: str) -> None:
+    """Each names the argument, what was expected and what came; no ClickHouse is needed for it, and no folder is made."""
+    with pytest.raises(environments.EnvironmentsError) as caught:
+        call()
+    assert str(caught.value) == message
 
 
 def test_what_was_built_says_whether_it_is_the_same() -> None:

@@ -23,15 +23,13 @@ class Node:
     def __init__(self, paths: Sequence[str] = ("/",)) -> None:
         self._paths = paths
         self._rates = Rates()
-        self._times: tuple[float, float] | None = None
-        with contextlib.suppress(*NO_READING):
-            psutil.cpu_percent(None)  # The first call only sets the beginning of the time over which it is measured.
+        self._times: tuple[float, float, float | None] | None = None
 
     def read(self, now: float) -> Taken:
         """CPU, memory, disks and network at `now` in seconds."""
         taken = Taken()
         counters: Readings = {}
-        for ask in (self._cpu, self._iowait, self._load, self._memory, self._swap, self._file_systems):
+        for ask in (self._cpu, self._load, self._memory, self._swap, self._file_systems):
             with contextlib.suppress(*NO_READING):
                 taken.machine.update(ask())
         for ask in (self._disk, self._network):
@@ -40,19 +38,22 @@ class Node:
         taken.machine.update(self._rates.of(counters, now))
         return taken
 
-    @staticmethod
-    def _cpu() -> Readings:
-        return {"cpu.utilization": psutil.cpu_percent(None)}
-
-    def _iowait(self) -> Readings:
+    def _cpu(self) -> Readings:
+        # psutil's own share of time is told by thread, and is 0 at the first call of each.
         times: Any = psutil.cpu_times()  # Whose fields are the system's.
         # Guests' time is part of the user's.
         whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-        before, self._times = self._times, (whole, times.iowait)
-        # What waits for a disk may be counted back, when a core is taken off.
-        if before is None or whole <= before[0] or times.iowait < before[1]:
+        iowait: float | None = getattr(times, "iowait", None)
+        before, self._times = self._times, (whole, times.idle, iowait)
+        if before is None or whole <= before[0]:
             return {}
-        return {"cpu.iowait": min(100.0, 100.0 * (times.iowait - before[1]) / (whole - before[0]))}
+        passed, idle = whole - before[0], max(0.0, times.idle - before[1])
+        out: Readings = {}
+        # What waits for a disk may be counted back, when a core is taken off.
+        if iowait is not None and before[2] is not None and iowait >= before[2]:
+            idle += iowait - before[2]
+            out["cpu.iowait"] = min(100.0, 100.0 * (iowait - before[2]) / passed)
+        return out | {"cpu.utilization": min(100.0, max(0.0, 100.0 * (passed - idle) / passed))}
 
     @staticmethod
     def _load() -> Readings:

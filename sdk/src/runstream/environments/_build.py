@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from runstream import _surroundings
 from runstream._surroundings import normal
@@ -83,9 +84,10 @@ def requirements(run: AnyRun, path: str | os.PathLike[str] | None = None, *, url
     Example:
         >>> text = environments.requirements(run)
     """
+    file = _path(path)
     text = recorded(run, url=url, database=database).requirements()
-    if path is not None:
-        _written(Path(path), text)
+    if file is not None:
+        _written(file, text)
     return text
 
 
@@ -120,10 +122,11 @@ def venv(
     Example:
         >>> built = environments.venv(run, "rebuilt", pip_options=["--find-links", "wheels"])  # doctest: +SKIP
     """
-    if isinstance(pip_options, str):
-        raise EnvironmentsError(f"pip_options must be a list of texts, got the text {shown(pip_options)}")
+    options, given = _options(pip_options), _path(path)
+    if python is not None:
+        _interpreter("", python)
     found = recorded(run, url=url, database=database)
-    folder = Path(path) if path is not None else Path(f"venv-{found.run_id[:8]}")
+    folder = given or Path(f"venv-{found.run_id[:8]}")
     _empty(folder)
     chosen = _interpreter(found.python, python)
     tell(f"making {folder} with {chosen}")
@@ -131,7 +134,7 @@ def venv(
     wanted = _written(folder / "requirements.txt", found.requirements())
     interpreter = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     lines = {one.key: line for one in found.packages if (line := one.line())}
-    failed = _pip.install(interpreter.absolute(), lines, pip_options, tell)
+    failed = _pip.install(interpreter.absolute(), lines, options, tell)
     return Built(found.run_id, folder, wanted, found.python, _version_of(interpreter), _missing(found, failed, folder))
 
 
@@ -162,8 +165,9 @@ def conda(
     Example:
         >>> built = environments.conda(run, "rebuilt")  # doctest: +SKIP
     """
+    given = _path(path)
     found = recorded(run, url=url, database=database)
-    folder = Path(path) if path is not None else Path(f"conda-{found.run_id[:8]}")
+    folder = given or Path(f"conda-{found.run_id[:8]}")
     file = _written(folder / "environment.yml", found.conda_file(f"runstream-{found.run_id[:8]}"))
     away = [Missing(one.name, one.version, one.comment().removeprefix("# ")) for one in found.packages if not one.line()]
     program = next((there for name in _CONDAS if (there := shutil.which(name))), None) or os.environ.get("CONDA_EXE")
@@ -189,6 +193,30 @@ def conda(
     return Built(found.run_id, folder, file, found.python, _version_of(prefix / "bin" / "python"), away, created=not said)
 
 
+def _path(given: object) -> Path | None:
+    """The path that a caller gave; raises EnvironmentsError where it is none."""
+    if given is None or isinstance(given, Path):
+        return given
+    text: object = given
+    if isinstance(given, os.PathLike):
+        text = os.fspath(cast("os.PathLike[str]", given))
+    if not isinstance(text, str) or "\0" in text:
+        raise EnvironmentsError(f"path must be a path or its text, got {shown(text)}")
+    return Path(text)
+
+
+def _options(given: object) -> list[str]:
+    """The options for pip that a caller gave; raises EnvironmentsError where they are no texts."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise EnvironmentsError(f"pip_options must be a list of texts, got {shown(given)}")
+    out: list[str] = []
+    for one in cast("Iterable[object]", given):
+        if not isinstance(one, str):
+            raise EnvironmentsError(f"pip_options must be a list of texts, got {shown(one)} among them")
+        out.append(one)
+    return out
+
+
 def _written(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,9 +237,9 @@ def _empty(folder: Path) -> None:
         raise EnvironmentsError(f"path must be a folder that is not there or empty, got {folder}")
 
 
-def _interpreter(wanted: str, given: str | None) -> str:
+def _interpreter(wanted: str, given: object) -> str:
     if given is not None:
-        found = shutil.which(given)
+        found = shutil.which(given) if isinstance(given, str) else None
         if found is None:
             raise EnvironmentsError(f"python must be an interpreter, got {shown(given)}, which is not there")
         return found

@@ -85,4 +85,6 @@ def _reason(said: str) -> str:
     """The sentence by which pip says why."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.partition("ERROR:")[2].strip() for line in lines if "ERROR:" in line]
+    # Before it says that there is no such version, it lists those that it passed over, of any package it met on its way.
+    errors = [error for error in errors if not error.startswith("Ignored the following")] or errors
     return (errors or lines or ["pip failed without a word"])[0][:500]
