@@ -77,6 +77,14 @@ def test_values_are_files_in_the_form_of_their_type(kept: Kept) -> None:
     assert back["o.txt"].read_text() == "opened"
 
 
+def test_what_an_upload_says_of_itself(kept: Kept) -> None:
+    """Its repr tells how it stands; a download into what is no path says what was expected and what came."""
+    upload = kept.run.log_artifact("a.txt", "a")
+    assert repr(upload) == "<Upload: done, 1 artifacts>"
+    with pytest.raises(ArtifactError, match="target of download must be the path of a folder, got an int"):
+        upload.artifacts[0].download(5)  # type: ignore[arg-type]
+
+
 def test_what_stays_where_it_is(kept: Kept) -> None:
     """copy=False reads a file for its checksum and stores nothing; track_artifact reads nothing and takes addresses of any kind."""
     Path("w.bin").write_bytes(b"abc")

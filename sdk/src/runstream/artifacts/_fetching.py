@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +16,7 @@ from runstream.artifacts._objects import is_checksum
 from runstream.artifacts._places import open_at
 from runstream.artifacts._progress import Bar
 from runstream.artifacts._stores import Stores
+from runstream_producers.journal.values import told
 from runstream_schemas.settings import load
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ _LIST_BYTES_MAX = 1 << 30  # Of a folder's list of files.
 
 def download(artifact: Artifact, target: str | Path, progress: bool | None = None) -> Path:
     """See `Artifact.download`."""
+    if not isinstance(cast("object", target), (str, os.PathLike)):
+        raise ArtifactError(f"target of download must be the path of a folder, got {told(target)}")
     folder = Path(target)
     if not artifact.uri:
         raise ArtifactError(f"expected an artifact that is stored, got {artifact.kind} {artifact.name!r}, of which only a description was logged")

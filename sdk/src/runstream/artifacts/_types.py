@@ -83,13 +83,17 @@ class Upload:
 
     Attributes:
         artifacts: what has been stored and recorded so far.
-        error: why it ended without storing everything; None if it did, or is still going on.
+        error: why the store does not have all that could be read; None if it has, or while it is going on. A path that could not be read is told, and the rest is stored.
     """
 
     def __init__(self) -> None:
         self.artifacts: list[Artifact] = []
         self.error: Exception | None = None
         self._ended = threading.Event()
+
+    def __repr__(self) -> str:
+        state = "going on" if not self.done else "failed" if self.error is not None else "done"
+        return f"<Upload: {state}, {len(self.artifacts)} artifacts>"
 
     @property
     def done(self) -> bool:
