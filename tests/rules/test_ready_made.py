@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from runstream_producers.hardware import Gpus, Node
+from benchmarks.simulated_nvml import Gpu, Library, all_fields, installed
+from runstream_producers.hardware.gpus import Gpus
+from runstream_producers.hardware.node import Node
 from runstream_rules.files import read
 from runstream_rules.rehearsal import Rehearsal
 from runstream_schemas.records import FINAL_VERSION, MetricFrame, MetricGroup, Writer
-from tests.producers.test_hardware import FakeNvml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,9 +65,8 @@ def life(writer: int, rank: int, *, kind: str = "rank", state: State = "finished
 
 def readings() -> dict[str, NDArray[np.float64]]:
     """What the agent reads of a node with two GPUs where all is well, as columns under the names that it gives."""
-    nvml = FakeNvml(devices=2)
-    nvml.errors = 0
-    one = Gpus(nvml).read() | Node().read(0.0) | {"memory.utilization": 40.0}
+    with installed(Library([Gpu(f"GPU-{number}", ecc=0, fields=all_fields()) for number in range(2)])):
+        one = Gpus().read(0.0).machine | Node().read(0.0).machine | {"memory.utilization": 40.0}
     return {name: np.full(SAMPLES, value) for name, value in one.items()}
 
 

@@ -50,7 +50,7 @@ def array_of(value: Any) -> Any:
     elif hasattr(value, "shape") or hasattr(value, "__array__"):
         found = _as_numpy(value)
     if found is None or getattr(found.dtype, "kind", "") not in _NUMBERS:
-        raise ValueError(f"expected numbers, got {val.told(value)}")
+        raise ValueError(f"expected numbers, got {val.told(cast('Any', value))}")
     return found
 
 
