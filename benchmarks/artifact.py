@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ import numpy as np
 
 import runstream
 from benchmarks.figures import Bar, Figure
+from benchmarks.process_memory import peak_rss_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +146,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.do:
         said = (_upload if arguments.do == "upload" else _download)(arguments.folder)
-        print(json.dumps(said | {"rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}))
+        print(json.dumps(said | {"rss_mb": peak_rss_mb(os.getpid())}))
         return
     for figure in measure(arguments.bytes):
         print(json.dumps(figure.as_json("artifact")))

@@ -20,6 +20,7 @@ import numpy as np
 from confluent_kafka import Producer
 
 from benchmarks.figures import Bar, Figure
+from benchmarks.process_memory import peak_rss_mb
 from runstream_local.stack import Stack
 from runstream_schemas import topics, wire
 from runstream_schemas.ids import new_uuid
@@ -118,7 +119,7 @@ class Bench:
                 self._look(deadline, worker)
                 time.sleep(_LOOK_S)
             self.note(name, points, time.perf_counter() - begun)
-            self.peak_rss_mb = max(self.peak_rss_mb, _peak_rss_mb(worker.pid))
+            self.peak_rss_mb = max(self.peak_rss_mb, peak_rss_mb(worker.pid))
             if (shown := self.server.query("SELECT count() FROM metrics")[0][0]) != points:
                 raise AssertionError(f"{points:,} points were sent and {shown:,} can be read")
             worker.terminate()
@@ -148,12 +149,6 @@ class Bench:
         for table in tables:
             self.server.insert(_TABLE, table)
         self.note(name, sum(frame.points for frame in frames), time.perf_counter() - begun)
-
-
-def _peak_rss_mb(pid: int) -> float:
-    """The greatest resident memory that a process has had."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
 
 
 def run(seconds: float) -> Iterator[Figure]:

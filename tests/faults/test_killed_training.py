@@ -29,6 +29,7 @@ from tests.waiting import wait_for
 SEEDS = int(os.environ.get("KILL_SEEDS", "200"))
 FIRST = int(os.environ.get("KILL_FIRST", "0"))
 TOGETHER = 6
+OF_TYPES = -2  # In the place of a thread: whichever logs a name first says of what type its values are.
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(120 + SEEDS)]
 
@@ -78,6 +79,9 @@ def read_all(place: Place) -> dict[int, Found]:
     for param in place.read("param", rec.Param):
         thread = calls.thread_of(param.key.rpartition("-")[0]) if param.key.startswith("thread") else -1
         of(param.writer).take(param.seq, (thread, "param", (param.key, param.value)))
+    for value in place.read("value", rec.Value):
+        assert value.role == "type", "these calls log no other values than numbers"
+        of(value.writer).take(value.seq, (OF_TYPES, "type", (value.name, value.value)))
     for change in place.read("run", rec.Run):
         thread = calls.thread_of(change.notes.split()[0]) if change.notes else -1
         of(change.writer).take(change.seq, (thread, "run", change.notes))
@@ -110,7 +114,7 @@ def check_seed(seed: int, numbers: tuple[int, ...], states: Iterable[rec.Writer]
     check_calls(seed, -1, 1 if writer else 0, iter([calls.said_by_init()]), one)
     for thread, count in enumerate(returned):
         check_calls(seed, thread, count, calls.said_by_calls(seed, thread), one)
-    assert {item[0] for item in one.by_seq.values()} <= {-1, *range(len(returned))}
+    assert {item[0] for item in one.by_seq.values()} <= {-1, OF_TYPES, *range(len(returned))}
 
 
 def check_calls(seed: int, thread: int, returned: int, said: Iterator[list[Item]], one: Found) -> None:

@@ -103,7 +103,7 @@ def test_the_account_balances_to_the_last_point(spine: Spine) -> None:
         assert spine.logged[rank] == rows[rank]["points_logged"] == rows[rank]["points_shipped"] == rows[rank]["points_stored"]
         assert rows[rank]["points_dropped"] == {"bad_value": data.PHASES}
     hardware = spine.rows("SELECT name, value FROM hardware WHERE run_id = {run:UUID}")
-    assert {"memory.total_bytes", "cpu.utilization"} <= {row["name"] for row in hardware}
+    assert {"memory.total_bytes", "cpu.load_1m"} <= {row["name"] for row in hardware}
     assert all(row["value"] >= 0.0 for row in hardware)
 
 

@@ -36,6 +36,11 @@ def untraced(function: F) -> F:
     return function
 
 
+def torch_is_loaded() -> bool:
+    """Whether torch was imported in this process, whose compiler may come by."""
+    return "torch" in sys.modules
+
+
 def keep_out() -> None:
     """Tells torch, where it is loaded, not to compile the frames of marked functions nor those below them: the mark alone keeps them out of the caller's graph. Never raises."""
     if _Kept.count == len(_codes):

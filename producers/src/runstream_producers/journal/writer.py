@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from runstream_producers.journal import plans
 from runstream_producers.journal import values as val
-from runstream_producers.journal.compilers import untraced
+from runstream_producers.journal.compilers import torch_is_loaded, untraced
 from runstream_producers.journal.quick import COMPILED
 from runstream_producers.journal.slow import ROW_BYTES_MAX, SlowWay
 from runstream_producers.journal.tail import Tail, as_json
@@ -67,7 +67,8 @@ class JournalWriter:
         self._slow = SlowWay(self._tail, self._scopes, report, self._write_late, self._record)
         self._tail.slow = self.log
         if COMPILED and compiled:
-            self.__dict__["log"] = self._tail.log  # Which hands to `slow` what it does not take.
+            # Which hands to `slow` what it does not take. For torch's compiler a marked function of Python stands before it, since it has no place for a mark.
+            self.__dict__["log"] = self._log_compiled if torch_is_loaded() else self._tail.log
 
     def _use_lock(self) -> None:
         self._lock = threading.RLock()
@@ -168,6 +169,15 @@ class JournalWriter:
                 raise
         if self._deferred:
             self._run_deferred()
+
+    @untraced
+    def _log_compiled(
+        self, data: Mapping[str, Any], step: int | None = None, *, time: Any = None, context: Any = None, subject: str = "", source: Any = None
+    ) -> None:
+        if time is None and context is None and not subject and source is None:
+            self._tail.log(data, step)
+        else:
+            self._tail.log(data, step, time=time, context=context, subject=subject, source=source)
 
     def _closed_meanwhile(self, error: BaseException) -> bool:
         """Whether a call failed for the sole reason that a signal handler closed the journal in the middle of it, so that there was no mapping to write to."""
