@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SIZE_BYTES = 5_000_000_000
 _BLOCK_BYTES = 8 << 20
 _LIMIT_S = 900.0
-_POLL_S = 0.005
+_POLL_S = 0.005  # Between looks at the store, for the moment to kill in: a folder tells nobody.
 _KILLS_MAX = 10
 
 

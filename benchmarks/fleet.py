@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _RANKS, _METRICS = 1_000, 1_000
 POINTS = 100_000_000
 _RATE = 0.01
-_LOOK_S = 1.0
+_LOOK_S = 1.0  # Between looks at memory and counts, which nothing tells of by itself.
 _LIMIT_S = 1_800.0
 _GROWTH = {"agent": 1.25, "kafka": 1.25, "processors": 1.25, "sinks": 1.25, "clickhouse": 1.5, "ranks": 1.25}
 

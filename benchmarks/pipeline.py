@@ -43,8 +43,8 @@ PARTS = ("clickhouse", "migrate", "sinks", "processors")
 _ALARM_ON_S = 1.0
 _ALARMS_A_SECOND = 1.0
 _ALARMS_MAX = 60
-_BURST_S = 0.01
-_LOOK_S = 0.1
+_BURST_S = 0.01  # Between a rank's bursts of calls, which together keep the rate.
+_LOOK_S = 0.1  # Between looks at the rows; part of their ages.
 _QUIET_S = 3.0
 _DRAIN_S = 120.0
 _NEW = (
@@ -107,7 +107,6 @@ def _log(load: Load, run_id: str, rank: int) -> None:
     random = np.random.default_rng(rank)
     values: list[list[float]] = random.normal(1.0, 0.1, (7, load.names)).astype(np.float32).astype(np.float64).tolist()
     sets = [names_of(load, one) for one in range(load.sets)]
-    # As a training makes its dict anew for each call, of names that it has had before.
     begins = [load.warm_s + (load.seconds - _ALARM_ON_S) * number / load.alarms for number in range(load.alarms)] if rank == 0 else []
     with runstream.init(project="benchmarks", name="pipeline") as run:
         begun, call = time.monotonic(), 0
@@ -115,6 +114,7 @@ def _log(load: Load, run_id: str, rank: int) -> None:
         while (spent := time.monotonic() - begun) < load.warm_s + load.seconds:
             due = spent * load.calls_s
             while call < due:
+                # As a training makes its dict anew for each call, of names that it has had before.
                 row = dict(zip(sets[call % load.sets], values[call % len(values)], strict=True))
                 if call % load.sets == 0:
                     for number, begin in enumerate(begins):
@@ -214,7 +214,7 @@ def _balanced(server: Server, run_id: str, ranks: int) -> bool:
         good = len(rows) == ranks and all(balanced and state == "finished" for balanced, state in rows)
         if good or time.monotonic() > deadline:
             return good
-        time.sleep(1.0)
+        time.sleep(1.0)  # Heartbeats come every few seconds, and the question reads every point.
 
 
 def run_load(load_: Load, journals: Path) -> Seen:
