@@ -8,7 +8,8 @@ Both were found by killing workers while records flowed, with Faust 0.15.3 and a
 - After a recovery Faust seeks every source partition to its committed offset, which is to undo such losses; but aiokafka leaves a partition alone that has no committed
   offset yet. Here such a partition is seeked to its beginning.
 
-Nothing else changes. A version of Faust that renames what is overridden here fails the tests that kill workers.
+And batches of records that expand past a bound are passed over (`bounded_batches`). Nothing else changes. A version of Faust that renames what is overridden here fails the tests
+that kill workers.
 """
 
 # Faust's own annotations leave most types open.
@@ -21,6 +22,8 @@ import asyncio
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
+
+from runstream_processors import bounded_batches
 
 _FETCH_S = 0.25  # How long a fetch waits for records: short, since a rebalance waits for it.
 _NOTHING_TO_FETCH_S = 0.05
@@ -68,3 +71,7 @@ class Transport(driver.Transport):
     """Faust's transport for Kafka, with the consumer of this module."""
 
     Consumer = _Consumer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        bounded_batches.install()
+        super().__init__(*args, **kwargs)

@@ -1,6 +1,6 @@
 """Reads small topics whole and goes on reading: every worker by itself, without a group, so that each knows all of them.
 
-The only module that touches aiokafka. What the records mean is the caller's.
+With `bounded_batches` the only module that touches aiokafka. What the records mean is the caller's.
 """
 
 # aiokafka is typed in part.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from runstream_processors import bounded_batches
 from runstream_processors.letters import Followed
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Follower:
         """Follows each topic, given with its number of partitions and the function that takes each record."""
         self._learn = {topic: learn for topic, (_, learn) in topics.items()}
         self._partitions = [TopicPartition(topic, number) for topic, (count, _) in topics.items() for number in range(count)]
+        bounded_batches.install()
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=",".join(connection.servers),
             group_id=None,

@@ -72,6 +72,8 @@ SCALED: frozenset[Name] = frozenset({"metric", "hardware", "writer", "summary", 
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 # A dead letter carries a whole record and says where it was: the greatest record must fit, or a bad one of that size would stop its reader.
 DEAD_LETTER_BYTES_MAX = MESSAGE_BYTES_MAX + 64 * 1024
+# Kafka bounds what is compressed; this is what a batch of records may be once it is not any more. No producer of ours makes one of half that, whose batches are bounded as they are before.
+BATCH_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 
 _SHIPPER = ("shipper",)
 TOPICS: dict[Name, Topic] = {

@@ -1,0 +1,83 @@
+"""Batches of records as a hostile producer would make them: small on the wire, large once they are decompressed. They are made and sent without any client, since clients refuse to."""
+
+# aiokafka and cramjam are typed in part.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+import zlib
+from typing import Literal
+
+import cramjam
+from aiokafka.record.util import calc_crc32c, encode_varint
+
+Codec = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+CODECS: tuple[Codec, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
+COMPRESSED: tuple[Codec, ...] = CODECS[1:]
+_TIMEOUT_S = 30.0
+_ALL_REPLICAS = -1
+_PRODUCE, _VERSION = 0, 7  # The first version that may carry zstd.
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    encode_varint(number, out.append)
+    return bytes(out)
+
+
+def records(values: list[bytes]) -> bytes:
+    """Records without keys as they stand in a batch, one after the other."""
+    out: list[bytes] = []
+    for delta, value in enumerate(values):
+        body = b"\0" + _varint(0) + _varint(delta) + _varint(-1) + _varint(len(value)) + value + _varint(0)
+        out.append(_varint(len(body)) + body)
+    return b"".join(out)
+
+
+def compressed(codec: Codec, plain: bytes) -> bytes:
+    """Bytes in the words of a codec of Kafka's."""
+    match codec:
+        case "none":
+            return plain
+        case "gzip":
+            maker = zlib.compressobj(9, wbits=31)
+            return maker.compress(plain) + maker.flush()
+        case "snappy":
+            return bytes(cramjam.snappy.compress_raw(plain))
+        case "lz4":
+            frame = cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False)
+            frame.compress(plain)
+            return bytes(frame.finish())
+        case "zstd":
+            return bytes(cramjam.zstd.compress(plain))
+
+
+def batch(codec: Codec, payload: bytes, count: int) -> bytes:
+    """A batch that says to hold `count` records in `payload`, which is compressed already."""
+    now_ms = time.time_ns() // 1_000_000
+    checked = struct.pack(">hiqqqhii", CODECS.index(codec), count - 1, now_ms, now_ms, -1, -1, -1, count) + payload
+    rest = struct.pack(">ibI", -1, 2, calc_crc32c(checked)) + checked
+    return struct.pack(">qi", 0, len(rest)) + rest
+
+
+def of(codec: Codec, values: list[bytes]) -> bytes:
+    """A batch of values."""
+    return batch(codec, compressed(codec, records(values)), len(values))
+
+
+def send(kafka: str, topic: str, data: bytes, partition: int = 0) -> int:
+    """Writes a batch to a partition, whose leader must be that broker; the offset of its first record. Fails where the broker refuses it."""
+    host, _, port = kafka.partition(":")
+    name = struct.pack(">h", len(topic)) + topic.encode()
+    body = struct.pack(">hhihhhi", _PRODUCE, _VERSION, 1, -1, -1, _ALL_REPLICAS, int(1000 * _TIMEOUT_S))
+    body += struct.pack(">i", 1) + name + struct.pack(">iii", 1, partition, len(data)) + data
+    with socket.create_connection((host, int(port)), timeout=_TIMEOUT_S) as connection, connection.makefile("rb") as answers:
+        connection.sendall(struct.pack(">i", len(body)) + body)
+        answer = answers.read(struct.unpack(">i", answers.read(4))[0])
+    # The request's number, one topic with its name, one partition: its number, an error, the offset.
+    _, error, offset = struct.unpack_from(">ihq", answer, 4 + 4 + len(name) + 4)
+    assert error == 0, f"the broker refused the batch with error {error}"
+    return offset
