@@ -2,8 +2,9 @@
 
 One process logs `fast` with each of 100 million calls, `loss` with every hundredth, and a hundred `layer_…` with every ten-thousandth. Rows are made inside the
 engine, in the order of time, in inserts of half a million as sinks make them, at the million points a second that `sink` must hold, while ClickHouse merges as it
-does; a replay inserts all of them again. What is timed is checked against the same formula without any table. Times are medians; a question is asked once before
-they count. What is fresh is asked at once behind the last insert, whatever ClickHouse still merges.
+does; a replay inserts all of them again, and ends as `runstream replay` does, once ClickHouse has caught up. What is timed is checked against the same formula
+without any table. Times are medians; a question is asked once before they count. What is fresh, and what is named replaying, is asked at once behind the last
+insert, whatever ClickHouse still merges.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import TYPE_CHECKING
 from benchmarks.figures import Bar, Figure
 from benchmarks.tables import empty_tables
 from runstream.sql import open_answer
+from runstream_schemas.settings import load
+from runstream_sinks.commands.replay import SETTLE_S
 from runstream_sinks.rollup import roll_up
+from runstream_sinks.settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,5 +178,10 @@ def measure(tables: Tables, seconds: float, calls: int) -> Iterator[Figure]:
     yield _timed(tables, "one_series_100m_ms", long, 1000, each)
     check(tables, long)
     _store(tables, calls)
+    yield _timed(tables, "one_series_1m_ms_replaying", one, None, each)
+    # As `runstream replay` ends.
+    settings = load({"clickhouse_url": tables.url, "clickhouse_database": tables.database})
+    settled = settle(settings, tables.database, most_s=SETTLE_S, asked=lambda: False, told=lambda _: None)
+    yield Figure("replay_settle_s", settled.seconds, "s", 1)
     yield _timed(tables, "one_series_1m_ms_replayed", one, 300, each)
     check(tables, one)

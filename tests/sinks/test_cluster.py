@@ -13,6 +13,7 @@ from runstream_sinks.clickhouse import Server, create_database
 from runstream_sinks.errors import MigrationMismatch
 from runstream_sinks.layout import EVERYWHERE, LOCAL, Cluster, for_cluster
 from runstream_sinks.rollup import roll_up
+from runstream_sinks.settle import look
 from runstream_sinks.tables import TABLE_OF, TABLES
 from runstream_sinks.verify import Comparison
 from tests.sinks import clusters, examples
@@ -167,6 +168,7 @@ def test_rows_through_distributed_tables_read_as_on_one_node(cluster_url: str, s
     assert one(clustered, "SELECT count(), sum(count) FROM metric_rollups_local FINAL") == (16, 80)
     assert one(clustered, "SELECT count(), countIf(balanced), sum(points_stored) FROM account") == (16, 16, 8 * 13)
     assert one(clustered, "SELECT name, points FROM runs WHERE run_id = {run_id:UUID}", run_id=runs[2]) == ("run 3", 10)
+    assert look(clustered, "front", "one").parts > 0
     clustered.close()
 
 

@@ -242,11 +242,13 @@ def test_the_command_tells_what_it_did(pipe: Pipe, monkeypatch: pytest.MonkeyPat
     topic = f"{pipe.settings.topic_prefix}.metric"
     code, told, err = command(["replay", "--topic", "metric", "--json"], capsys)
     assert (code, err) == (0, "")
+    assert told["settled"]["calm"]
+    assert told["settled"]["seconds"] >= 2
     assert (told["complete"], told["resumed"], told["rows"], told["malformed"]) == (True, False, 120, 1)
     assert told["topics"] == {topic: {"records": 16, "rows": 120, "malformed": 1}}
     assert told["malformed_examples"][0]["topic"] == topic
     assert told["kept_in"] == group_of(pipe.settings, metric_request())
-    code, _, _ = command(["replay", "--topic", topic, "--run", run_id.upper()], capsys)
+    code, _, _ = command(["replay", "--topic", topic, "--run", run_id.upper(), "--settle", "0"], capsys)
     assert code == 0
     for wrong, said in (
         (["--topic", "metrics"], "--topic must be one of"),

@@ -43,6 +43,21 @@ def shown(what: str, *, quiet: bool) -> Generator[Callable[[Progress], None]]:
         yield _Lines(what)
 
 
+@contextmanager
+def waiting(what: str, *, quiet: bool) -> Generator[Callable[[str], None]]:
+    """Gives a function that shows, beside what is waited for, what is going on; a line at the beginning where there is no terminal, and nothing for `quiet`."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda _: None
+    elif console.is_terminal:
+        with console.status(what) as status:
+            yield lambda text: status.update(f"{what}: {text}")
+    else:
+        sys.stderr.write(f"{what}\n")
+        sys.stderr.flush()
+        yield lambda _: None
+
+
 def _rate(one: Progress) -> float:
     return one.rows / one.seconds if one.seconds > 0 else 0.0
 
