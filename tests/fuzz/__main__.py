@@ -69,7 +69,7 @@ def searched(name: str, folder: Path, executions: int, seed: int) -> dict[str, A
         "broken": broken,
     }
     if ended.returncode or broken:
-        found["said"] = said[-4000:]
+        found["said"] = f"ended with {ended.returncode}: {said[-4000:]}"
     return found
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from runstream_schemas import frame
 from runstream_schemas.errors import MalformedRecord
-from tests.schemas.frames import avro_long, avro_text, datum_picture, fastavro_datum, forget, frames, picture, sample
+from runstream_schemas.frame_batch import decode_many
+from tests.schemas.frames import EXACT, avro_long, avro_text, datum_picture, fastavro_datum, forget, frames, picture, sample
 
 if TYPE_CHECKING:
     from runstream_schemas.records import MetricFrame
@@ -40,8 +41,12 @@ def check(data: bytes) -> None:
 
 
 def without_empty_groups(datum: dict[str, Any]) -> dict[str, Any]:
-    """What the packed codec makes of a datum: groups without rows are left out, and the steps are the exact ones."""
-    groups = [group | {"steps": group["steps_exact"] or group["steps"]} for group in datum["groups"] if group["seqs"]]
+    """What the packed codec makes of a datum: groups without rows are left out, and the steps are the exact ones, which stand there again only where a double may not hold one."""
+    groups: list[dict[str, Any]] = []
+    for group in datum["groups"]:
+        steps = group["steps_exact"] or group["steps"]
+        if group["seqs"]:
+            groups.append(group | {"steps": steps, "steps_exact": steps if any(abs(step) >= EXACT for step in steps) else []})
     return datum | {"groups": groups}
 
 
@@ -263,3 +268,25 @@ def test_a_number_that_looks_like_a_count() -> None:
     data = group_of(blocks([10.0, 11.0, 12.0]), blocks([1.0, 2.0, 3.0], [extra]), blocks([3.0, 0.0, 5.0]), values=3)
     with pytest.raises(MalformedRecord, match="3 seqs has 4 steps and 3 times"):
         frame.decode(data)
+
+
+def test_what_a_double_may_not_hold_is_refused() -> None:
+    """A seq, a time, or a step without its exact number, of 2^53 or more may have been another number: no frame of ours has one, and none could be written again."""
+    near, beyond = [float(EXACT - 1)], [float(EXACT)]
+    good = group_of(blocks([10.0]), blocks(near), blocks(near), values=1)
+    assert frame.decode(good).groups[0].times.tolist() == [EXACT - 1]
+    assert decode_many([good] * 5)[1] == []
+    for steps, times in ((near, beyond), (beyond, near), ([-beyond[0]], near)):
+        data = group_of(blocks([10.0]), blocks(steps), blocks(times), values=1)
+        with pytest.raises(MalformedRecord, match="below 2\\^53 in size"):
+            frame.decode(data)
+        batches, rest = decode_many([data] * 5)
+        assert (batches, rest) == ([], [0, 1, 2, 3, 4])
+
+
+def test_exact_steps_that_a_double_holds_are_steps() -> None:
+    """A writer that says its steps twice without need is read like one that does not."""
+    column = blocks([10.0])
+    data = HEAD + b"\x02" + avro_text("") * 2 + b"\x02" + avro_text("x") + b"\0" + column * 4 + b"\x02" + avro_long(10) + b"\0\0"
+    assert picture(frame.decode(data)) == picture(frame.decode(HEAD + b"\x02" + avro_text("") * 2 + b"\x02" + avro_text("x") + b"\0" + column * 4 + b"\0\0"))
+    check(data)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _VARINT_BYTES_MAX = 10
 _INT_END = 1 << 31
 _LONG_END = 1 << 63
-_EXACT_END = float(1 << 53)  # Below it a double is the whole number that it was made from; 2^53 itself may have been 2^53 + 1.
+EXACT_END = float(1 << 53)  # Below it a double is the whole number that it was made from; 2^53 itself may have been 2^53 + 1.
 _GROUP_BYTES_MIN = 8  # Two empty texts and six empty arrays.
 _MEMO_ENTRIES_MAX = 4096
 _MEMO_BYTES_MAX = 16 << 20  # Of encoded bytes; the names that they stand for take a few times as much.
@@ -136,7 +136,7 @@ def _group_parts(group: MetricGroup) -> list[bytes]:
         parts += (_count(values.size), values.astype(_F8, copy=False).tobytes(), _NONE)
     else:
         parts.append(_NONE)
-    exact = np.abs(whole) < _EXACT_END
+    exact = np.abs(whole) < EXACT_END
     if _NONE not in exact.tobytes():  # The quickest `all` on the short arrays of a frame.
         parts.append(_NONE)
     elif not exact[::2].all():
@@ -340,8 +340,8 @@ def _whole(values: Doubles) -> Longs:
     """Doubles that stand for whole numbers, as integers; raises MalformedRecord where one does not. The caller silences numpy's word on invalid casts."""
     out = values.astype(_I8)
     # Looking for a zero byte is the quickest `not all` on the short arrays of a frame.
-    if _NONE in (out == values).tobytes():
-        raise MalformedRecord("seqs, steps and times must be whole numbers that an int64 holds")
+    if _NONE in ((out == values) & (np.abs(values) < EXACT_END)).tobytes():
+        raise MalformedRecord("seqs and times, and steps without steps_exact, must be whole numbers below 2^53 in size")
     return out
 
 
@@ -404,7 +404,7 @@ def to_datum(frame: MetricFrame) -> dict[str, Any]:
         steps: list[int] = group.steps.tolist()
         if not steps:
             continue
-        exact = all(abs(step) < _EXACT_END for step in steps)
+        exact = all(abs(step) < EXACT_END for step in steps)
         groups.append(
             {
                 "context": group.context,

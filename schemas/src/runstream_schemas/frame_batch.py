@@ -204,7 +204,7 @@ def _wholes(matrix: Bytes, at: int, count: int, good: Bools) -> Longs:
     """Doubles that stand for whole numbers; takes out of `good` the rows where one does not."""
     raw = _doubles(matrix, at, count)
     out = raw.astype(np.int64)
-    good &= (out == raw).all(axis=1)
+    good &= ((out == raw) & (np.abs(raw) < frame.EXACT_END)).all(axis=1)
     return out
 
 
