@@ -1,6 +1,6 @@
 """Faust, held at arm's length: streams of takes, a table for each source topic, and the group they are shared out in.
 
-With `faust_options` and `faust_transport` the only module that touches Faust. What is done with a take is the pipeline's; here are the facts of Faust that keep its order true, each tried:
+With the other modules named `faust_…` the only one that touches Faust. What is done with a take is the pipeline's; here are the facts of Faust that keep its order true, each tried:
 
 - Records come through `noack_take` and are acknowledged together, once what they changed is stored, in their order and without an `await` between them: Faust would
   otherwise commit past a record that is still in flight.
@@ -16,8 +16,6 @@ With `faust_options` and `faust_transport` the only module that touches Faust. W
   nothing of it acknowledged, and the records are read again.
 - A process that was frozen past its session timeout has lost its partitions without knowing it, and would set state back when it wakes. It notices by its clock, and
   ends.
-- Partitions are shared out by what the leader of the group knows of the cluster. A broker that has just come back may not know its topics yet; Faust then leaves them out, nobody
-  has their partitions, and everybody is content (tried: for good). The leader notices and ends, so that they are shared out again.
 - Nothing stops the app from inside an agent (that hangs): a failure is kept, and the process's main task stops the app and ends with it.
 """
 
@@ -32,17 +30,19 @@ import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import faust
 
-from runstream_processors.engine import Entry, Output, Place, Received
+from runstream_processors import faust_leader
+from runstream_processors.engine import Entry, Place, Received
 from runstream_processors.errors import EngineFailed
 from runstream_processors.faust_options import options
+from runstream_processors.faust_ports import FaustPorts
 from runstream_processors.faust_transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from runstream_processors.connection import Connection
@@ -104,6 +104,10 @@ class _Work:
     ends: dict[Any, int] = field(default_factory=dict[Any, int])
     heard_s: float = float("-inf")
 
+    def grew(self, by: int) -> None:
+        """The table has so many more bytes of keys and values."""
+        self.state_bytes += by
+
 
 def changelog_of(group: str, source: str) -> str:
     """The name that Faust gives a table's changelog."""
@@ -137,16 +141,13 @@ class FaustRunner:
         self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self._app.on_rebalance_complete.connect(self._on_recovered, weak=False)
         self._works = [self._add(source) for source in sources]
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._share_out = self._app.assignor.assign
-        self._app.assignor.assign = self._assign
+        faust_leader.guard(self._app.assignor, {name for work in self._works for name in (work.source.topic, work.table.changelog_topic_name)}, self._fail)
         self._beats: list[asyncio.Task[None]] = []
         self._app.finalize()
 
     async def start(self) -> None:
         """Joins the group and recovers the tables; returns when records are being taken, or when the app stopped."""
         self._pulse_s = _clock_s()
-        self._loop = asyncio.get_running_loop()
         self._beats = [asyncio.create_task(self._beat(work)) for work in self._works]
         await self._app.start()
 
@@ -228,7 +229,7 @@ class FaustRunner:
 
     async def _take(self, work: _Work, events: Sequence[Any]) -> None:
         generation = self._app.consumer_generation_id
-        ports = _FaustPorts(self._app, work, lambda: self._owned(generation) and self._leaving != generation)
+        ports = FaustPorts(self._app, work.table, lambda: self._owned(generation) and self._leaving != generation, work.grew)
         events = [event for event in events if event.message.generation_id == generation]
         if not events or not ports.owned():
             return
@@ -288,8 +289,8 @@ class FaustRunner:
         for message in {event.message.tp: event.message for event in events}.values():
             self.newest_s[Place(*message.tp)] = now_s - max(0.0, wall_s - (message.timestamp or wall_s))
 
-    def _ports(self, work: _Work, generation: int) -> _FaustPorts:
-        return _FaustPorts(self._app, work, lambda: self._owned(generation))
+    def _ports(self, work: _Work, generation: int) -> FaustPorts:
+        return FaustPorts(self._app, work.table, lambda: self._owned(generation), work.grew)
 
     async def _store_all(self, timeout_s: float) -> None:
         """Stores what all sources have taken, if there is time."""
@@ -358,15 +359,6 @@ class FaustRunner:
             self._fail(EngineFailed(f"the process stood still for {stood_s:.1f} s, long enough to have lost its partitions"))
         return not self.failed.is_set()
 
-    def _assign(self, cluster: Any, members: Any) -> Any:
-        """Shares the partitions out among the members, in the leader's thread for Kafka; fails the runner where topics would be left out."""
-        topics = {name for work in self._works for name in (work.source.topic, work.table.changelog_topic_name)}
-        unknown = sorted(topic for topic in topics if not cluster.partitions_for_topic(topic))
-        if unknown and self._loop is not None:
-            error = EngineFailed(f"Kafka did not know {', '.join(unknown)} when partitions were shared out, so that nobody has them")
-            self._loop.call_soon_threadsafe(self._fail, error)
-        return self._share_out(cluster, members)
-
     def _fail(self, error: BaseException) -> None:
         self.failure = self.failure or error
         self.failed.set()
@@ -400,43 +392,6 @@ class FaustRunner:
             work.ends.clear()
             work.heard_s = float("-inf")
             work.source.stage.forget()
-
-
-class _FaustPorts:
-    """A stage's ports, for one take or one beat."""
-
-    def __init__(self, app: Any, work: _Work, owned: Callable[[], bool]) -> None:
-        self._app = app
-        self._work = work
-        self._table = work.table
-        self.owned = owned
-
-    def read(self, key: bytes) -> bytes | None:
-        return cast("bytes | None", self._table.data.get(key))
-
-    async def send(self, outputs: Sequence[Output]) -> None:
-        await self._send_all([(output.topic, output.key, output.value, None) for output in outputs])
-
-    async def store(self, entries: Sequence[Entry]) -> None:
-        changelog = self._table.changelog_topic_name
-        await self._send_all([(changelog, entry.key, entry.value, entry.partition) for entry in entries])
-        store = self._table.data
-        for entry in entries:
-            before = store.data.get(entry.key)
-            self._work.state_bytes += len(entry.value or b"") - len(before or b"") + len(entry.key) * ((entry.value is not None) - (before is not None))
-            if entry.value is None:
-                store.data.pop(entry.key, None)
-                store._key_partition.pop(entry.key, None)
-            else:
-                store.data[entry.key] = entry.value
-                store._key_partition[entry.key] = entry.partition
-
-    async def _send_all(self, records: Sequence[tuple[str, bytes, bytes | None, int | None]]) -> None:
-        send = self._app.producer.send
-        # Records for one partition are handed over in their order, and aiokafka has one request for a partition in flight at a time.
-        pending = [await send(topic, key, value, partition, None, None) for topic, key, value, partition in records]
-        if pending:
-            await asyncio.gather(*pending)
 
 
 def _clock_s() -> float:
