@@ -39,7 +39,7 @@ FAULT_SEEDS ?= 100
 soak: setup  ## Live through FAULT_SEEDS seeds of faults (100 take about half an hour); fails where anything is lost, doubled or wrong
 	@$(BIN)/python -m benchmarks faults --seeds $(FAULT_SEEDS) --check
 
-peers: setup  ## Measure W&B, MLflow, TensorBoard and Trackio beside ours (adds .venv-peers, 310 MB on disk), and write docs/peers.md
+peers: setup  ## Measure W&B, MLflow, TensorBoard, Trackio and Aim beside ours (adds .venv-peers, 640 MB on disk), and write docs/peers.md
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.txt
 	@$(BIN)/python -m benchmarks.peers

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.page import page
+from benchmarks.results import measured_here
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = Path(__file__).with_name("work.py")
@@ -30,6 +31,7 @@ CLIENTS = {
     "wandb": "W&B offline",
     "mlflow": "MLflow, file store",
     "trackio": "Trackio",
+    "aim": "Aim",
 }
 PACKAGES = {"mlflow": "mlflow-skinny"}
 AFTER_KILL_S = 3.0  # For helper processes of a client to write what they have got.
@@ -76,11 +78,12 @@ def _version(python: Path, name: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """What it runs on, and how many processes wanted a core in the last minute."""
     model = next(
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine()
     )
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
+    load = round(os.getloadavg()[0], 1)
+    return {"cpu": model, "cores": os.cpu_count(), "load": load, "python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
 
 
 def main() -> int:
@@ -94,12 +97,14 @@ def main() -> int:
             sys.stderr.write(f"there is no {asked.python}: `make peers` makes it\n")
             return 2
         found: list[dict[str, Any]] = []
+        ran_on = machine()
         for name in CLIENTS:
             python = Path(sys.executable) if name == "runstream" else asked.python
             found.append({"version": _version(python, name)} | measured(python, name))
             sys.stdout.write(json.dumps(found[-1]) + "\n")
             sys.stdout.flush()
-        RESULTS.write_text(json.dumps({"machine": machine(), "clients": found}, indent=1) + "\n")
+        here = measured_here("peers", [])
+        RESULTS.write_text(json.dumps({"measured": here.measured, "commit": here.commit, "machine": ran_on, "clients": found}, indent=1) + "\n")
     PAGE.write_text(page(json.loads(RESULTS.read_text())))
     return 0
 

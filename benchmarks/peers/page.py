@@ -9,28 +9,29 @@ _SHOWN = {"nan": "NaN", "inf": "inf", "minus_inf": "-inf", "smallest": "5e-324",
 
 _HEAD = """# Side by side
 
-Made by `make peers` from `benchmarks/peers/results.json`; do not edit. The same logging work through clients that run without a server or an account, each as it comes,
-with its defaults, in a process of its own.
+Made by `make peers` from `benchmarks/peers/results.json`; do not edit. The same logging work through clients that run without a server or an account: each in a process
+of its own and with its own defaults, save that none of them captures what is printed.
 
-**They do different things.** Each of the others is a store of its own, which its own viewer reads; Runstream's figure here is the log call and the journal alone, from
-which an agent ships to Kafka and sinks write to ClickHouse
-later, in other processes. What the whole pipeline takes is in [benchmarks.md](benchmarks.md). W&B hands each call to a helper process, Trackio to a thread, and
-tensorboardX to a queue: their calls return before anything
-is written, ours once the row is in memory that belongs to the kernel. Nobody here was asked to flush to disk after each call, so none of these figures is about a machine
-that loses power.
+**They do different things.** Each of the others is a store of its own, which its own viewer reads. Runstream's row is the log call and the journal alone, from which an
+agent ships to Kafka and sinks write to ClickHouse later, in other processes; what the whole pipeline takes is in [benchmarks.md](benchmarks.md). A call of W&B, Trackio
+or tensorboardX hands the values to a helper process, a thread or a queue and returns before anything is written. A call of MLflow or Aim returns once they are written to
+files, one of ours once they are in memory that belongs to the kernel; all three survive the death of the process. Nobody was asked to flush the disk after each call, so
+no figure here is about a machine that loses power.
 """
 
 _FOOT = """
-- *call*: median and 99th percentile of one call in a tight loop, after 100 calls that do not count: a dict of 1 or of 20 floats under names that stay the same.
-  tensorboardX takes one call for each value; its 20 are 20. MLflow writes its files within the call.
-- *points a second*: 20 floats a call as fast as it goes, from the first call to the return of the one that ends the run; *read back* says how many of those points the
-  store then held.
-- *left after SIGKILL*: points that the store holds of those whose call had returned when the process killed itself right behind the last of 500 calls, looked at three
-  seconds later, so that helper processes could write. The calls came as fast as they go, within milliseconds for some and half a second for others, so a client that
-  writes now and then may not have begun; a training that logs once a second loses less.
-- *odd numbers back*: which of NaN, inf, -inf, 5e-324 and 0.1 + 0.2 came back as the same double. Event files of TensorBoard hold 32-bit floats.
-- MLflow is `mlflow-skinny`, the client without the server's packages; TensorBoard's files are written by tensorboardX, without torch or tensorflow. Aim is not here: it was
-  not tried.
+- *call*: median, and in brackets the 99th percentile, of one call in a tight loop of 3 seconds or 5,000 calls, whichever ends first, after 100 calls that do not count. A
+  call logs a dict of 1 or of 20 floats, under names that stay the same; tensorboardX takes a call for each value, so that its 20 are 20 calls. µs is a millionth of a
+  second.
+- *points a second*: a point is one value at one step. 5,000 calls of 20 floats as fast as they go, or as many as fit into 15 seconds, from the first call to the return
+  of the one that ends the run; *read back* says how many of those points the store then held.
+- *left after SIGKILL*: how many points the store holds of those whose call had returned when the process killed itself right behind the last of 500 calls, looked at
+  three seconds later, so that helper processes could write. The calls came as fast as they go, within milliseconds for some and several seconds for others, so a client
+  that writes now and then may not have begun: a training that logs once a second loses less.
+- *odd numbers back*: which of NaN, inf, -inf, 5e-324 (the smallest double) and 0.1 + 0.2 (which needs every bit of one) came back as the same double. Event files of
+  TensorBoard hold 32-bit floats.
+- MLflow is `mlflow-skinny`, the client without the server's packages; TensorBoard's files are written by tensorboardX, without torch or tensorflow. Runstream's call is
+  the compiled one, which `make setup` builds where it finds a C compiler. `requirements-peers.txt` pins all of them; the code is `benchmarks/peers/work.py`.
 """
 
 
@@ -38,14 +39,25 @@ def _us(value: float) -> str:
     return f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
 
 
+def _load(load: float, cores: int) -> str:
+    """What else the machine did: figures beside other work are no better than that."""
+    beside = f"In the minute before, {load:g} processes on average wanted a core"
+    return (
+        f"{beside}."
+        if load < cores
+        else f"{beside}: others were at work here, which makes calls that hand over to a process or a thread, and all tails, look worse than they are."
+    )
+
+
 def page(results: dict[str, Any]) -> str:
     """The page."""
     machine = results["machine"]
     lines = [
         _HEAD,
-        f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}.",
+        f"Measured {results['measured']} at commit {results['commit']}, on {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}.",
+        _load(machine["load"], machine["cores"]),
         "",
-        "| client | version | call, 1 value (µs, p99) | call, 20 values (µs, p99) | points a second | read back | left after SIGKILL | odd numbers back |",
+        "| client | version | call, 1 value (µs; p99) | call, 20 values (µs; p99) | points a second | read back | left after SIGKILL | odd numbers back |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in results["clients"]:

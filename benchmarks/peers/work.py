@@ -186,12 +186,38 @@ class Trackio:
         return out
 
 
+class Aim:
+    """Aim's RocksDB files."""
+
+    module = "aim"
+
+    def begin(self, folder: Path) -> None:
+        self._run: Any = importlib.import_module("aim").Run(repo=str(folder), capture_terminal_logs=False)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self._run.track(values, step=step)
+
+    def end(self) -> None:
+        self._run.close()
+
+    def read(self, folder: Path) -> Points:
+        aim, index = (importlib.import_module(name) for name in ("aim", "aim.sdk.index_manager"))
+        repo: Any = aim.Repo(str(folder))
+        # Runs are read through an index, which Aim's server makes of their files as they come.
+        manager = index.RepoIndexManager(repo)
+        for run in repo.list_all_runs():
+            manager.index(run)
+        repo.container_pool.clear()
+        metrics = [metric for run in repo.list_all_runs() for metric in aim.Run(run, repo=repo, read_only=True).metrics()]
+        return [(metric.name, float(value)) for metric in metrics for value in metric.values.sparse_numpy()[1]]
+
+
 def _number(value: Any) -> float:
     names = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
     return names.get(value, math.nan) if isinstance(value, str) else float(value)
 
 
-CLIENTS: dict[str, type[Any]] = {one.module: one for one in (Runstream, TensorBoard, Wandb, Mlflow, Trackio)}
+CLIENTS: dict[str, type[Any]] = {one.module: one for one in (Runstream, TensorBoard, Wandb, Mlflow, Trackio, Aim)}
 
 
 def _values(names: int, step: int) -> dict[str, float]:
