@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 from confluent_kafka import Consumer, Producer
 
 import runstream
 from benchmarks.broker import agent_of, logging_to_a_broker
+from benchmarks.data.training_rows import rows
 from runstream_local.stack_file import read_stack
 from runstream_schemas import wire
 from runstream_schemas.ids import new_uuid
@@ -70,6 +70,11 @@ class Load:
         return self.ranks * self.names * self.calls_s
 
     @property
+    def calls(self) -> int:
+        """Calls of each rank, the first seconds included; the values of no two are the same."""
+        return math.ceil(self.calls_s * (self.warm_s + self.seconds))
+
+    @property
     def series(self) -> int:
         """Series of the run."""
         return self.ranks * self.names * self.sets
@@ -104,8 +109,8 @@ def names_of(load: Load, one: int) -> list[str]:
 def _log(load: Load, run_id: str, rank: int) -> None:
     """One rank, in a process of its own: prints points logged and seconds on a core as JSON once all of it is shipped."""
     os.environ |= {"RUNSTREAM_RUN_ID": run_id, "RANK": str(rank), "WORLD_SIZE": str(load.ranks), "LOCAL_RANK": str(rank)}
-    random = np.random.default_rng(rank)
-    values: list[list[float]] = random.normal(1.0, 0.1, (7, load.names)).astype(np.float32).astype(np.float64).tolist()
+    # The rest of a rank's start, and none of its calls: what a call adds to logging is to make Python's numbers of its row, as `item()` of a tensor does.
+    values = rows(load.names, load.calls, rank, load.alarms)
     sets = [names_of(load, one) for one in range(load.sets)]
     begins = [load.warm_s + (load.seconds - _ALARM_ON_S) * number / load.alarms for number in range(load.alarms)] if rank == 0 else []
     with runstream.init(project="benchmarks", name="pipeline") as run:
@@ -115,7 +120,7 @@ def _log(load: Load, run_id: str, rank: int) -> None:
             due = spent * load.calls_s
             while call < due:
                 # As a training makes its dict anew for each call, of names that it has had before.
-                row = dict(zip(sets[call % load.sets], values[call % len(values)], strict=True))
+                row: dict[str, float] = dict(zip(sets[call % load.sets], values[call].tolist(), strict=True))
                 if call % load.sets == 0:
                     for number, begin in enumerate(begins):
                         if begin <= call / load.calls_s < begin + _ALARM_ON_S:
@@ -210,8 +215,8 @@ def _balanced(server: Server, run_id: str, ranks: int) -> bool:
     """Whether logged, shipped and stored come to the same for every rank, waiting for the last heartbeats."""
     deadline = time.monotonic() + _DRAIN_S
     while True:
-        rows = server.query("SELECT balanced, state FROM account WHERE run_id = {run_id:UUID} AND kind = 'rank'", {"run_id": run_id})
-        good = len(rows) == ranks and all(balanced and state == "finished" for balanced, state in rows)
+        found = server.query("SELECT balanced, state FROM account WHERE run_id = {run_id:UUID} AND kind = 'rank'", {"run_id": run_id})
+        good = len(found) == ranks and all(balanced and state == "finished" for balanced, state in found)
         if good or time.monotonic() > deadline:
             return good
         time.sleep(1.0)  # Heartbeats come every few seconds, and the question reads every point.
@@ -256,12 +261,12 @@ def bytes_a_point(points: int) -> tuple[float, float]:
     in_kafka = sum(path.stat().st_size for path in Path(os.environ["RUNSTREAM_HOME"]).rglob(f"{name}-*/*.log"))
     server = Server(settings.clickhouse_url, settings.clickhouse_database)
     try:
-        [(size, rows)] = server.query(
+        [(size, points_stored)] = server.query(
             "SELECT sum(bytes_on_disk), sum(rows) FROM system.parts WHERE database = currentDatabase() AND table = 'metric_points' AND active"
         )
     finally:
         server.close()
-    return in_kafka / points, size / max(1, rows)
+    return in_kafka / points, size / max(1, points_stored)
 
 
 @contextlib.contextmanager

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import capacity, page, plots, publish, results
+from benchmarks.data import training_rows
 from benchmarks.results import ROOT, Result
 from benchmarks.scale import RATES
 
@@ -59,6 +61,28 @@ def test_the_lines_of_the_capacity_model() -> None:
     frame_s, point_s = capacity.frame_cost(1000 / (50e-6 + 1000 * 0.5e-6), 20 / (50e-6 + 20 * 0.5e-6))
     assert (frame_s, point_s) == (pytest.approx(50e-6), pytest.approx(0.5e-6))
     assert "Not measured yet: scale, e2e" in capacity.render([])
+
+
+def test_the_capacity_model_says_what_rows_were_counted() -> None:
+    """Bytes of rows that repeat are told as such, and those of rows that do not as what they are."""
+    stored = [one for one in results.read_all() if one.benchmark != "e2e"]
+    e2e = next(one for one in results.read_all() if one.benchmark == "e2e")
+    figures = [line for line in e2e.figures if line["figure"] != "distinct_rows"]
+    told: dict[str, Any] = {"figure": "distinct_rows", "value": 9240, "unit": "rows", "bar": None, "holds": None, "n": 4}
+    assert "repeat after seven calls" in capacity.render([*stored, replace(e2e, figures=figures)])
+    assert "none of which repeats" in capacity.render([*stored, replace(e2e, figures=[*figures, told])])
+
+
+def test_no_two_rows_of_the_pipeline_are_the_same() -> None:
+    """Ranks log readings that never repeat, of float32 or of a schedule, the same each time; those of metrics with a rule stay below its bound."""
+    drawn = training_rows.rows(40, 300, rank=1, low=5)
+    assert len(np.unique(drawn, axis=0)) == 300
+    noise = drawn[:, [column for column in range(40) if column < 5 or column % 4 != 2]]
+    assert all(len(np.unique(column)) > 290 for column in noise.T)
+    assert np.array_equal(noise, noise.astype(np.float32))
+    assert drawn[:, :5].max() < 50
+    assert np.array_equal(drawn, training_rows.rows(40, 300, rank=1, low=5))
+    assert not np.isin(drawn[:, 0], training_rows.rows(40, 300, rank=2, low=5)[:, 0]).all()
 
 
 def test_a_benchmark_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
