@@ -15,7 +15,7 @@ from runstream_schemas import records as rec
 from runstream_schemas.errors import MalformedRecord
 from runstream_schemas.topics import TOPICS
 from runstream_sinks import arrow
-from runstream_sinks.rows import PlainRows
+from runstream_sinks.pipeline import rows_of
 from runstream_sinks.tables import TABLE_OF, TABLES, Name
 from tests.schemas.records import records_of
 from tests.sinks import examples
@@ -40,7 +40,7 @@ ONE_OF_EACH: list[tuple[Name, rec.Record]] = [
 
 def mapped(name: Name, *records: rec.Record) -> dict[str, list[Any]]:
     """The columns of records."""
-    rows = PlainRows(name)
+    rows = rows_of(name)
     for one in records:
         rows.add(one)
     return arrow.as_lists(rows.table())
@@ -120,7 +120,7 @@ def test_params_fill_the_column_of_their_kind(kind: rec.ParamKind, value: str, c
 )
 def test_what_does_not_fit_is_malformed_and_leaves_nothing(name: Name, record: rec.Record) -> None:
     """A record that no column can hold is refused before it joins a chunk, and the reason does not carry its values."""
-    rows = PlainRows(name)
+    rows = rows_of(name)
     with pytest.raises(MalformedRecord) as refused:
         rows.add(record)
     assert rows.rows == 0
@@ -137,7 +137,7 @@ def test_an_event_without_a_run_has_the_zero_run() -> None:
 def test_any_record_either_fits_its_columns_or_is_malformed(name: Name, data: st.DataObject) -> None:
     """Whatever the wire can carry, a chunk that took it turns into Arrow: nothing is found out only at the insert, where it would stop everything."""
     [kind] = [topic.record for topic in TOPICS.values() if TABLE_OF.get(topic.name) == name]
-    rows = PlainRows(name)
+    rows = rows_of(name)
     for drawn in data.draw(st.lists(records_of(kind), min_size=1, max_size=4)):
         # Drawn ids are hardly ever UUIDs; with them in place the other fields are what is tried.
         assert not isinstance(drawn, rec.MetricFrame)

@@ -1,7 +1,7 @@
 """Records to bytes and back: the Confluent prefix (`00`, 4-byte big-endian schema id), then the Avro body.
 
-`MetricFrame` goes through the packed codec of `frame`, everything else through fastavro. A reader decodes with the writer's schema and resolves to the newest;
-arrays come back as tuples, so that a record equals the one that was written.
+`MetricFrame` goes through the packed codec of `frame`, `SummaryFrame` through that of `summary_codec`, everything else through fastavro. A reader decodes with the writer's
+schema and resolves to the newest; arrays come back as tuples, so that a record equals the one that was written.
 """
 
 # fastavro's stubs leave its file argument's type open.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import fastavro
 
-from runstream_schemas import frame, frame_batch, records
+from runstream_schemas import frame, frame_batch, records, summary_codec
 from runstream_schemas.catalogue import Catalogue, bundled
 from runstream_schemas.errors import MalformedRecord
 
@@ -83,6 +83,8 @@ def encode(record: records.Record) -> bytes:
     kind = type(record)
     if isinstance(record, records.MetricFrame):
         return _prefix_of("MetricFrame") + frame.encode(record)
+    if isinstance(record, records.SummaryFrame) and (packed := summary_codec.encode(record)) is not None:
+        return _prefix_of("SummaryFrame") + packed
     out = BytesIO()
     out.write(_prefix_of(kind.__name__))
     datum = {name: getattr(record, name) for name in _fields_of(kind)}
@@ -124,6 +126,8 @@ def decode(data: bytes, catalogue: Catalogue | None = None) -> records.Record:
     try:
         if kind is records.MetricFrame and entry.schema_id == newest.schema_id:
             return frame.decode(data, PREFIX_BYTES)
+        if kind is records.SummaryFrame and entry.schema_id == newest.schema_id and (summary := summary_codec.decode(data, PREFIX_BYTES)) is not None:
+            return summary
         body = BytesIO(data)
         body.seek(PREFIX_BYTES)
         datum = cast("dict[str, Any]", fastavro.schemaless_reader(body, entry.parsed, newest.parsed))

@@ -13,6 +13,7 @@ from runstream_sinks.errors import TooManyMalformed
 from runstream_sinks.malformed import Floods, Policy, dead_letter
 from runstream_sinks.points import PointRows, fits
 from runstream_sinks.rows import PlainRows
+from runstream_sinks.summaries import SummaryRows
 from runstream_sinks.tables import TABLE_OF, Name
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ SCHEMA_READ_S_MAX = 2.0
 
 # A named tuple, since one is made for every record on the way.
 class Message(NamedTuple):
-    """One record as it came from Kafka; `value` is None for the tombstone of a compacted topic."""
+    """One record as it came from Kafka; `value` is None for the tombstone of a compacted topic.
+
+    `refused` says why what stands there could not be read: then it is the last record of a batch, and stands for all of it.
+    """
 
     position: Position
     time_ms: int
     key: bytes | None
     value: bytes | None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class _MustWait(Exception):
 
 def rows_of(name: Name) -> Rows:
     """Empty rows for a table."""
-    return PointRows() if name in _POINTS else PlainRows(name)
+    return PointRows() if name in _POINTS else SummaryRows() if name == "summary_series" else PlainRows(name)
 
 
 def routes(prefix: str) -> dict[str, Name]:
@@ -214,6 +219,8 @@ class Pipeline:
 
     def _handle(self, message: Message, met: float, now: float, now_ms: int) -> SetAside | None:
         topic = message.position.place.topic
+        if message.refused is not None:
+            return self._set_aside(message, message.refused, now, now_ms)
         if message.value is None and topic in self._compacted:
             self.batches.skip(message.position)
             return None

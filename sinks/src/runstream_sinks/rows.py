@@ -339,52 +339,6 @@ def delivery_rows(record: records.Delivery) -> Iterable[Row]:
     )
 
 
-def summary_rows(record: records.SummaryFrame) -> Iterable[Row]:
-    """One row a series."""
-    series = (
-        record.contexts,
-        record.subjects,
-        record.counts,
-        record.non_finites,
-        record.sums,
-        record.means,
-        record.m2s,
-        record.mins,
-        record.min_steps,
-        record.maxs,
-        record.max_steps,
-        record.firsts,
-        record.first_steps,
-        record.lasts,
-        record.last_steps,
-        record.first_times,
-        record.last_times,
-    )
-    if any(len(one) != len(record.names) for one in series):
-        raise MalformedRecord(f"a summary of {len(record.names)} names must have as many of everything else")
-    for number in (*record.counts, *record.non_finites):
-        count("counts", number)
-    for number in (*record.min_steps, *record.max_steps, *record.first_steps, *record.last_steps):
-        whole("steps", number)
-    yield from zip(
-        repeat(uuid_bytes("run_id", record.run_id)),
-        record.names,
-        record.contexts,
-        record.subjects,
-        repeat(count32("rank", record.rank)),
-        repeat(count("writer", record.writer)),
-        repeat(record.attempt),
-        repeat(time_ms(record.started)),
-        repeat(count32("block", record.block)),
-        repeat(count("next_seq", record.next_seq)),
-        repeat(time_ms(record.time_ms)),
-        *series[2:15],
-        map(time_ms, record.first_times),
-        map(time_ms, record.last_times),
-        strict=False,  # The repeats have no end; the lengths were compared above.
-    )
-
-
 def dead_letter_rows(record: records.DeadLetter) -> Iterable[Row]:
     """One record set aside."""
     yield (
@@ -414,7 +368,6 @@ _ROWS_OF: dict[Name, tuple[type[records.Record], Callable[[Any], Iterable[Row]]]
     "silences_log": (records.Silence, silence_rows),
     "alerts_log": (records.Alert, alert_rows),
     "deliveries_log": (records.Delivery, delivery_rows),
-    "summary_series": (records.SummaryFrame, summary_rows),
     "dead_letters_log": (records.DeadLetter, dead_letter_rows),
 }
 
