@@ -353,15 +353,17 @@ import signal
 ours = signal.signal(signal.SIGTERM, lambda *_: None)
 os.kill(os.getpid(), signal.SIGTERM)
 signal.signal(signal.SIGTERM, ours)
-until = time.monotonic() + 2.5
-while time.monotonic() < until:
-    sum(range(1000))
-run.log({"after": 1.0})
+until = time.monotonic() + 2.8
 """
+COMPUTES = "while time.monotonic() < until:\n    sum(range(1000))\n"
+WAITS = "import subprocess\nsubprocess.run(['sleep', '2.8'], check=True)\n"
 
 
-def test_a_signal_that_a_handler_of_the_user_took_for_a_moment_ends_nothing(offline: Offline) -> None:
-    """A handler that stands for a part of a program, takes a SIGTERM and goes, leaves the process running, though ours stands there again when the signal is looked at."""
-    done = run_script(offline, BEGIN + GRACEFUL)
-    assert done.returncode == 0, done.stderr
-    assert ends(offline) == [("finished", "")]
+@pytest.mark.parametrize("goes_on", [COMPUTES, WAITS], ids=["computes", "waits"])
+def test_a_signal_that_a_handler_of_the_user_took_for_a_moment_ends_nothing(offline: Offline, goes_on: str) -> None:
+    """A handler that stands for a part of a program, takes a SIGTERM and goes, leaves the process running, though ours stands there again when the signal is looked at. Afterwards a
+    SIGHUP means what it means.
+    """
+    done = run_script(offline, BEGIN + GRACEFUL + goes_on + "run.log({'after': 1.0})\nprint('went on', flush=True)\nos.kill(os.getpid(), signal.SIGHUP)\n")
+    assert (done.stdout, done.returncode) == ("went on\n", -signal.SIGHUP), done.stderr
+    assert ends(offline) == [("killed", "SIGHUP")]

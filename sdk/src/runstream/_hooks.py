@@ -5,7 +5,8 @@ Hooks chain to what they found and never replace it, know themselves by a mark, 
 Signals: a handler is put only where Python's handler or the default action stands, and only from the main thread. With a handler of the user's below it, it notes the signal
 and calls that. With the default action below it, it ends the runs within `SIGNAL_TIMEOUT_S` and lets the process die of the signal, as it would have without us; unless
 somebody has put a handler on top of ours meanwhile, who then decides what becomes of the process. A handler of Python waits for the main thread: where that hangs in C code
-(a collective whose other ranks are gone), a thread does the same after `STUCK_S`, so that SIGTERM still ends what it would have ended.
+(a collective whose other ranks are gone), a thread does the same after `STUCK_S`, so that SIGTERM still ends what it would have ended. A main thread that waits in a call of
+Python's runs handlers meanwhile, and does not hang: before it ends anything, the thread asks it with the other of SIGTERM and SIGHUP, which is swallowed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 EXIT_TIMEOUT_S = 30.0  # For all runs of a process together, at its normal end.
 SIGNAL_TIMEOUT_S = 3.0  # At a signal: well within the 10 to 30 s that schedulers give. The journal is closed at once in any case.
 STUCK_S = 2.0  # How long the main thread is given to run its handler.
+NUDGE_S = 0.5  # And how long to answer a signal that is sent to see whether it waits where handlers run.
 LATE_S = 0.5  # How much longer an end may take, disks included, before the process dies of its signal with the rest undone.
 _libc = ctypes.CDLL(None)
 _MARK = "_runstream"
@@ -56,6 +58,7 @@ class _Stuck:
     read_end = -1
     answers = 0  # How often the main thread has shown that it runs Python.
     handled: set[int] = set()  # noqa: RUF012 - no events: a handler that interrupts another one would wait for its lock for ever
+    nudge = 0  # The signal that means nothing but a question when its handler runs next.
 
 
 def install(preemption_signals: str) -> None:
@@ -219,7 +222,7 @@ def begun_in_child(preemption_signals: str) -> None:
 
 def after_fork() -> None:
     """In a forked child: signals are as they were before us until it logs, since children that hang in C code must still die of SIGTERM."""
-    _Stuck.handled = set()
+    _Stuck.handled, _Stuck.nudge = set(), 0
     if _Stuck.write_end >= 0:
         with contextlib.suppress(ValueError, OSError):
             signal.set_wakeup_fd(-1)  # Or the parent would take the child's signals for its own.
@@ -284,6 +287,9 @@ def _taken_back(number: int) -> bool:
 
 def _handler(below: Callable[[int, FrameType | None], Any] | int | signal.Handlers | None) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
+        if number == _Stuck.nudge:
+            _Stuck.nudge = 0
+            return
         _Stuck.handled.add(number)
         for run in live_runs():
             run.note(_ends.of_signal(number))
@@ -327,26 +333,49 @@ def _watch_for_stuck() -> None:
 
 
 def _read_signals(read_end: int) -> None:
+    nudges: list[int] = []
     while numbers := os.read(read_end, 64):
         for number in numbers:
-            handler = signal.getsignal(number)
-            if getattr(handler, _MARK, False) and getattr(handler, "below", None) is signal.SIG_DFL and _unhandled(number):
+            if number in nudges:
+                nudges.remove(number)
+            elif _ends_process(number) and _unhandled(number, nudges):
                 _end_by(number, SIGNAL_TIMEOUT_S)
                 _die(number)
 
 
-def _unhandled(number: int) -> bool:
+def _ends_process(number: int) -> bool:
+    """Whether a signal has our handler with the default action below it."""
+    handler = signal.getsignal(number)
+    return bool(getattr(handler, _MARK, False)) and getattr(handler, "below", None) is signal.SIG_DFL
+
+
+def _unhandled(number: int, nudges: list[int]) -> bool:
     """Whether the main thread has not begun its handler for so long that it must hang. If it runs Python it does not, whosever handler it ran: one of the user's may have stood
-    there at the time, and be gone by now.
+    there at the time, and be gone by now. Nor does it if it waits in a call of Python's, where it would have run its handlers.
     """
     until = clock.monotonic() + STUCK_S
     answers = _Stuck.answers
     ctypes.pythonapi.Py_AddPendingCall(_answer, None)
     while number not in _Stuck.handled and _Stuck.answers == answers:
         if clock.monotonic() > until:
-            return True
+            return not _answers_nudge(number, nudges)
         clock.sleep(0.05)
     return False
+
+
+def _answers_nudge(number: int, nudges: list[int]) -> bool:
+    """Whether the main thread runs a handler now: that of the other signal of an end, which is sent to it and means nothing this once. Where that one is not ours it cannot be asked."""
+    other = next((one for one in _ENDING if one != number and _ends_process(one)), None)
+    main = threading.main_thread().ident
+    if other is None or main is None:
+        return False
+    nudges.append(other)  # It comes through the pipe as well.
+    _Stuck.nudge = other
+    signal.pthread_kill(main, other)
+    until = clock.monotonic() + NUDGE_S
+    while _Stuck.nudge and clock.monotonic() < until:
+        clock.sleep(0.01)
+    return not _Stuck.nudge  # Left as it is where nobody answered: it must mean nothing if it is handled later.
 
 
 os.register_at_fork(after_in_child=after_fork)  # Once more at each reload, which does no harm: the second call finds nothing to do.
