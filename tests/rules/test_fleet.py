@@ -206,6 +206,21 @@ class TestClosing:
         world.live(["running"] * 3 + ["finished"])
         assert world.said() == [("firing", 0, 2, 9.0)]
 
+    def test_figures_may_come_before_what_their_ranks_say_of_themselves(self) -> None:
+        """How many there are is not known until a rank has said it: the first one that is read is not judged alone. After 30 s it is not waited for any more."""
+        told, untold = watch(STRAGGLER), watch(STRAGGLER)
+        for world in (told, untold):
+            for rank in range(3):
+                world.figures(0, [9.0 if one == rank == 2 else 1.0 if one == rank else None for one in range(3)])
+            assert world.said() == []
+        told.live(["running"] * 3)
+        assert told.said() == [("firing", 0, 2, 9.0)]
+        untold.wait(29_999)
+        assert untold.said() == []
+        untold.wait(1)
+        assert untold.said() == [("firing", 0, 2, 9.0)]
+        assert (told.run.late, untold.run.late) == (0, 0)
+
     def test_a_late_rank_is_counted_and_changes_nothing(self) -> None:
         """The block was closed without rank 3 after 30 s; what it says then is late."""
         world = watch(STRAGGLER)

@@ -141,10 +141,11 @@ class Rehearsal:
 
     @staticmethod
     def _refresh(run: RunWatch, silent: Mapping[int, int], now_ms: int) -> None:
-        """Everybody gave a sign of life, but for those whose last one has come."""
+        """Everybody gave a sign of life, but for those whose last one has come, and nobody is to be heard of still."""
         ranks = run.ranks
         kept = {rank: int(ranks.heard[rank]) for writer, rank in silent.items() if rank < len(ranks) and int(ranks.writers[rank]) == writer}
         ranks.hear_all(now_ms)
+        ranks.count_as_told()
         for rank, heard_ms in kept.items():
             ranks.heard[rank] = heard_ms
 

@@ -69,6 +69,10 @@ class Ranks:
         running[: self.world] |= self.states[: self.world] == _ABSENT
         return running
 
+    def is_told(self) -> bool:
+        """Whether the size of the world has been told by every process that is known of, or by one that began later: figures may come before what their processes say of themselves."""
+        return not bool(((self.states == _UNKNOWN) & (self.starts > self._world_start)).any())
+
     def among(self, states: Sequence[str], now_ms: int, silent_ms: int) -> Longs:
         """Ranks in one of some states, `silent` among them: running without a sign of life for so long."""
         codes = [STATES.index(state) for state in states if state in STATES[_RUNNING:]]
@@ -84,6 +88,10 @@ class Ranks:
     def hear_all(self, now_ms: int) -> None:
         """Counts everybody as heard of now: who could not listen knows nothing of silence."""
         self.heard[:] = now_ms
+
+    def count_as_told(self) -> None:
+        """Takes the world for what was heard of it: for who reads what is over, and waits for nobody's word."""
+        self._world_start = max([self._world_start, *self.starts.tolist()])
 
     def attempt(self, rank: int) -> str:
         """The attempt of the process that stands for a rank."""

@@ -116,7 +116,7 @@ class RunWatch:
 
     def _closed(self, book: RuleBook, now_ms: int, policy: Policy) -> list[Alert]:
         out: list[Alert] = []
-        expected = self.ranks.expected(now_ms, int(SILENT_S * 1000))
+        expected = self.ranks.expected(now_ms, int(SILENT_S * 1000)) if self.ranks.is_told() else None
         for key, track in self.tracks.items():
             rule = book.rule(key[:2])
             if rule is None or rule.kind not in BLOCK_KINDS or not track.open or key[:2] in self.failed:

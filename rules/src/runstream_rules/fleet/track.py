@@ -1,8 +1,8 @@
 """One series under one rule across ranks: blocks of steps that wait for ranks, and what a closed block comes to.
 
-A block is closed once every rank that is waited for has it behind it, or when it has waited for too long. What comes later for it is counted, and changes nothing: so a block is
-judged once, in the order of blocks. Where too many are open, since ranks' rows come by different ways and some are read sooner, every other block or so is given up unjudged: nobody is
-taken for slow because others were read first.
+A block is closed once every rank that is waited for has it behind it, or when it has waited for too long; while it is not known how many ranks there are, only the latter. What comes
+later for it is counted, and changes nothing: so a block is judged once, in the order of blocks. Where too many are open, since ranks' rows come by different ways and some are read
+sooner, every other block or so is given up unjudged: nobody is taken for slow because others were read first.
 """
 
 from __future__ import annotations
@@ -94,14 +94,17 @@ class RankTrack:
             one.first_ms = min(one.first_ms, int(times[own].min()))
             one.last_ms = max(one.last_ms, int(times[own].max()))
 
-    def close(self, rule: Rule, expected: Bools, now_ms: int) -> list[Verdict]:
-        """Closes what is to be closed, in the order of blocks."""
+    def close(self, rule: Rule, expected: Bools | None, now_ms: int) -> list[Verdict]:
+        """Closes what is to be closed, in the order of blocks. `expected` are the ranks to wait for; None where others may be running that nobody has heard of."""
         if not self.open:
             return []
-        self._grow(len(expected))
         waits_ms = (rule.window_s or WAIT_S) * 1000.0
-        waited_for = self.marks[: len(expected)][expected]
-        until = int(waited_for.min()) if len(waited_for) else max(self.open)
+        if expected is None:
+            until, expected = NOTHING, np.ones(len(self.marks), dtype=np.bool_)
+        else:
+            self._grow(len(expected))
+            waited_for = self.marks[: len(expected)][expected]
+            until = int(waited_for.min()) if len(waited_for) else max(self.open)
         every = sorted(self.open)
         late = [block for block in every if now_ms - self.open[block].heard_ms >= waits_ms]
         until = max([until, *late])
