@@ -19,6 +19,9 @@ from runstream_local.kafka import is_healthy
 from runstream_local.kafka_jars import ensure_jars
 from runstream_local.ports import HOST, choose_port
 from runstream_local.processes import start_child, stop_child
+from tests.scheduling import pytest_xdist_make_scheduler
+
+__all__ = ["clickhouse_url", "kafka", "pytest_xdist_make_scheduler"]
 
 START_TIMEOUT_S = 60.0
 
