@@ -23,7 +23,7 @@ from runstream_producers.journal.survey import extent_of, open_journal
 from runstream_producers.journal.writer import JournalWriter
 from runstream_producers.paths import offline_folder
 from runstream_producers.states import trouble_of
-from runstream_producers.sync import Sync
+from runstream_producers.sync import Progress, Sync
 from runstream_producers.sync_plan import Plan, plan
 from runstream_schemas.records import MetricFrame
 from tests.producers.cluster import Place
@@ -419,7 +419,7 @@ def test_progress_grows_to_its_end(place: Place) -> None:
     for writer in writers:
         writer.close("finished", "")
     sender = ListSender()
-    work = Sync(plan((), place.settings, watch=False), place.settings, sender, watch=False)
+    work = Sync(plan((), place.settings, watch=False), place.settings, sender, watch=False, another=ListSender)
     done: list[int] = []
     for number in range(40):
         steps(work, sender, 1)
@@ -431,12 +431,30 @@ def test_progress_grows_to_its_end(place: Place) -> None:
     assert (work.progress.rows, done[-1], work.progress.journals_done) == (1500, 1500, 3)
 
 
+def test_rows_are_counted_once_where_another_sender_takes_over(place: Place) -> None:
+    """In the middle, with rows under way that are never answered: they are shipped anew, and progress neither falls nor counts one twice."""
+    for writer in [offline_writer(place, 500) for _ in range(3)]:
+        writer.close("finished", "")
+    first, second = ListSender(), ListSender()
+    first.room = 4
+    settings = place.settings.model_copy(update={"batch_size": 2048})
+    work = Sync(plan((), settings, watch=False), settings, first, watch=False, another=lambda: second)
+    steps(work, first, 2)
+    work._step(2.0)
+    before = work.progress
+    assert 0 < before.rows_done < 1500
+    work._renew(3.0)
+    assert (work.progress.rows_done, work.progress.journals) == (before.rows_done, 3)
+    steps(work, second, 60)
+    assert work.progress == Progress(3, 3, 1500, 1500)
+
+
 def test_a_sync_that_is_stopped_leaves_the_rest(place: Place) -> None:
     """Closing in the middle counts nothing as shipped that Kafka did not acknowledge; the claim is free afterwards, and the journal goes on from there."""
     writer = offline_writer(place, 500)
     writer.close("finished", "")
     sender = ListSender()
-    work = Sync(plan((), place.settings, watch=False), place.settings, sender, watch=False)
+    work = Sync(plan((), place.settings, watch=False), place.settings, sender, watch=False, another=ListSender)
     work._step(0.0)
     work.close(0.0)
     assert [(one.outcome, one.rows) for one in work.results] == [("left", 0)]
@@ -449,7 +467,7 @@ def test_a_last_state_that_is_refused_does_not_keep_the_journal_for_ever(place: 
     writer = offline_writer(place, 5)
     writer.close("finished", "")
     sender = ListSender()
-    work = Sync(plan((), place.settings, watch=False), place.settings, sender, watch=False)
+    work = Sync(plan((), place.settings, watch=False), place.settings, sender, watch=False, another=ListSender)
     for number in range(30):
         work._step(float(2 * number))
         sender.settle(lambda one: UNKNOWN_TOPIC if one.topic.endswith(".writer") else None)
@@ -462,7 +480,7 @@ def test_a_sender_that_is_broken_ends_the_sync(place: Place) -> None:
     writer.close("finished", "")
     sender = ListSender()
     sender.broken, sender.last_error = True, "fenced"
-    work = Sync(Plan((writer.folder.path,), (), ()), place.settings, sender, watch=False)
+    work = Sync(Plan((writer.folder.path,), (), ()), place.settings, sender, watch=False, another=ListSender)
     with pytest.raises(SyncError, match="fenced"):
         work.run()
     work.close(0.0)

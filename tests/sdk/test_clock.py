@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runstream_producers.claims import holder
 from runstream_producers.topics import ensure_topics
 from runstream_schemas import records as rec
 from runstream_schemas.records import MetricFrame
@@ -16,6 +17,7 @@ from runstream_schemas.settings import load
 from tests.clock import Clock
 from tests.producers.cluster import Place, settle
 from tests.producers.ledger import check_account, ledger_of
+from tests.producers.test_sync import logged, offline_writer
 from tests.sdk.forwarder import Forwarder
 from tests.sdk.rank import expected
 from tests.waiting import wait_for
@@ -84,4 +86,31 @@ def test_the_clock_is_set_back_while_kafka_is_away(kafka: str, tmp_path: Path, m
         assert ledger_of(frames) == expected(2 * ROWS, first_seq=1)
     finally:
         place.kill_agents()
+        forwarder.close()
+
+
+def test_the_clock_is_set_back_while_a_sync_waits_for_kafka(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`runstream sync` ships once Kafka is there: it neither waits for an hour nor gives up after `sync_timeout`."""
+    clock, forwarder = Clock(tmp_path), Forwarder(kafka)
+    place = settle(forwarder.address, tmp_path, monkeypatch, sync_timeout="15")
+    ensure_topics(load({"kafka": kafka}))
+    writer = offline_writer(place, ROWS)
+    writer.close("finished", "")
+    try:
+        with subprocess.Popen([sys.executable, "-m", "runstream.cli", "sync"], env=place.environ | clock.environ, stdout=subprocess.PIPE, text=True) as work:
+            # From then on its producer tries to connect, and waits in between.
+            wait_for(lambda: holder(writer.folder.path / "shipper.lock") == work.pid, 20, "the journal to be in hand")
+            clock.set(-HOUR_S)
+            time.sleep(0.3)
+            forwarder.open()
+            out, _ = work.communicate(timeout=60)
+        assert work.returncode == 0, out
+        assert f"1 journals shipped with {ROWS:,} rows" in out
+        place.kafka = kafka
+        frames = place.read("metric", MetricFrame)
+        check_account(frames, until=ROWS)
+        assert ledger_of(frames) == logged(ROWS)
+        [state] = place.last_states().values()
+        assert (state.state, state.points_logged, state.points_shipped) == ("finished", 2 * ROWS, 2 * ROWS)
+    finally:
         forwarder.close()

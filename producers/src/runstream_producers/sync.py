@@ -82,10 +82,11 @@ class _Counts:
 
 
 class Sync:
-    """Ships the journals of a plan through one sender; `results` says what became of each."""
+    """Ships the journals of a plan through one sender, and through `another` in its place once that is outdated; `results` says what became of each."""
 
-    def __init__(self, todo: Plan, settings: Settings, sender: Sender, *, watch: bool) -> None:
+    def __init__(self, todo: Plan, settings: Settings, sender: Sender, *, watch: bool, another: Callable[[], Sender]) -> None:
         self._settings = settings
+        self._another = another
         self._sender = _Overheard(sender, self._hear)
         self._watch = watch
         self._bases = todo.bases if watch else ()
@@ -131,6 +132,8 @@ class Sync:
         states.publish_schemas(self._sender, self._settings.topic_prefix)
         while not self.stopping:
             now = time.monotonic()
+            if self._sender.outdated:
+                self._renew(now)
             self._step(now)
             if now - told_at >= TOLD_S:
                 told_at = now
@@ -140,6 +143,18 @@ class Sync:
             self._sender.poll(LOOP_S)
             self._check(time.monotonic())
         told(self.progress)
+
+    def _renew(self, now: float) -> None:
+        """Goes on from what is acknowledged with another sender: this one's threads may wait for as long as the clock was set back."""
+        for folder, held in list(self._held.items()):
+            held.hand.put_down(now)
+            self._counts.rows += held.rows_done
+            self._counts.rows_done += held.rows_done
+            del self._held[folder]
+            self._waiting.append(folder)
+        self._sender = _Overheard(self._another(), self._hear)
+        self._moved_at = now
+        states.publish_schemas(self._sender, self._settings.topic_prefix)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Takes in answers that are under way, and lets go of what is in hand; what is left stays in the journals."""

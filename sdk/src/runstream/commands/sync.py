@@ -77,7 +77,8 @@ def _ship(todo: Plan, settings: Settings, args: argparse.Namespace) -> int:
     results: list[Result] = []
     interrupted = False
     if todo.journals or args.watch:
-        work = Sync(todo, settings, Sender(producer_options(settings, f"runstream-sync-{socket.gethostname()}")), watch=args.watch)
+        options = producer_options(settings, f"runstream-sync-{socket.gethostname()}")
+        work = Sync(todo, settings, Sender(options), watch=args.watch, another=lambda: Sender(options))
         results = work.results
 
         def stop(_number: int, _frame: object) -> None:
