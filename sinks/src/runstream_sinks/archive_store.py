@@ -96,10 +96,12 @@ class Store:
             raise ArchiveError(f"a file of the archive was not written: {_said(error)}") from error
 
     def read(self, name: Name) -> Iterator[Raw]:
-        """The records of a file, some at a time. Raises ArchiveError."""
+        """The records of a file, some at a time, in bounded memory whatever it is. Raises ArchiveError."""
         try:
             with self._fs.open(f"{self._root}/{name.path}", "rb") as source:
-                yield from parquet.read(source)
+                yield from parquet.read(source, name)
+        except parquet.Refused as error:
+            raise ArchiveError(f"{name.path} is no file of this archive's: {error}; move it elsewhere to replay the others") from None
         except Exception as error:  # Each storage has errors of its own.
             raise ArchiveError(f"{name.path} cannot be read: {_said(error)}") from error
 
