@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from runstream import environments, read
 from runstream.cli import main as runstream_command
 from runstream_schemas.ids import run_id_of
 from tests.answers import Answers
+from tests.conda_channel import conda_settings, make_channel
 from tests.integration.surroundings_rank import EXTERNAL, NAME, PROJECT, ROUNDS
 from tests.waiting import wait_for
 from tests.wheels import make_wheel
@@ -138,6 +140,24 @@ def test_files_are_written_where_they_are_wanted(written: Written, tmp_path: Pat
     assert runstream_command(["env", "venv", "nobody/knows", str(tmp_path / "e")]) == 2
     assert "no run 'nobody/knows' is stored" in capsys.readouterr().err
     assert not (tmp_path / "e").exists()
+
+
+def test_a_real_conda_rebuilds_an_environment(written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a conda is on the path it makes the environment, in a folder with a space, which imports the versions of the run; what cannot be had is named, the rest kept."""
+    if shutil.which("conda") is None:
+        pytest.skip("no conda is on the path")
+    for name, value in conda_settings(tmp_path / "settings", make_channel(tmp_path / "conda-forge", {})).items():
+        monkeypatch.setenv(name, value)
+    place = tmp_path / "new" / "with a space"
+    code = runstream_command(["env", "conda", EXTERNAL, str(place), "--no-index", "--find-links", str(written.wheels), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["created"], told["python"]) == (1, True, sys.version.split()[0])
+    assert [(one["name"], one["version"]) for one in told["missing"]] == [("gone", "9.9")]
+    script = "import alpha, beta_package, sys; print(alpha.__version__, beta_package.__version__, sys.prefix)"
+    done = subprocess.run([place / "env" / "bin" / "python", "-I", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"1.2.0 0.3 {place}/env\n"
+    assert runstream_command(["env", "conda", RUN[:8], str(place)]) == 2
+    assert "path must be a folder that is not there or empty" in capsys.readouterr().err
 
 
 def test_hardware_reads_as_series(written: Written) -> None:

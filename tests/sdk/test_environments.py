@@ -51,6 +51,23 @@ def test_the_first_rank_records_what_is_installed(offline: Offline, monkeypatch:
     assert offline.records(run, fmt.Kind.PARAM) == []
 
 
+def test_names_of_what_was_installed_are_not_taken_by_others(offline: Offline, caplog: pytest.LogCaptureFixture) -> None:
+    """A param that would stand in place of what was recorded is refused by name, nested or dotted, and told once; others of `environment.` and those of a context are as any."""
+    with runstream.init("p", capture="all", strict=False, config={"environment": {"python": "CartPole-v1", "name": "CartPole-v1"}}) as run:
+        run.log_params({"environment.packages": ["evil==1"], "lr": 0.1})
+        run.log_params({"environment.python": "mine"}, context="eval")
+    logged = [(one["key"], one["context"], json.loads(one["value"])) for one in offline.records(run, fmt.Kind.PARAM) if one["key"] != "environment.origins"]
+    assert [(key, context) for key, context, _ in logged if key != "environment.packages"] == [
+        ("environment.name", ""),
+        ("environment.python", ""),
+        ("lr", ""),
+        ("environment.python", "eval"),
+    ]
+    assert ("environment.python", "", sys.version.split()[0]) in logged
+    told = [record.getMessage() for record in caplog.records if "Runstream records under this name what a run had installed" in record.getMessage()]
+    assert [text.split("'")[1] for text in told] == ["environment.python", "environment.packages"]
+
+
 def test_origins_are_read_without_their_secrets(tmp_path: Path) -> None:
     """Repositories with their commit, folders, editable or not, and archives are told; users, passwords, tokens and queries of their URLs are not; what is no JSON is nothing."""
     installed(tmp_path, "plain-1.0")
@@ -153,11 +170,11 @@ def test_conda_files_leave_to_pip_what_conda_has_not() -> None:
     assert of_params(RUN, packages | {"environment.conda": ["numpy=1.26.4=py311_0", "python=3.11.9=h_0"]}).conda_file("x").splitlines() == [
         'name: "x"',
         "channels:",
-        "  - conda-forge",
+        '  - "conda-forge"',
         "dependencies:",
         '  - "numpy=1.26.4=py311_0"',
         '  - "python=3.11.9=h_0"',
-        '  - "pip"',
+        '  - "pip=24.0"',
         "  - pip:",
         '    - "mine==0.1"',
     ]

@@ -233,8 +233,8 @@ class Settings(Model):
         return "kafka" not in self.model_fields_set
 
 
-def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process; arguments that are None do not count.
+def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None, called: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process; arguments that are None do not count. What is wrong with one is told by the name of the argument in `called`, by setting, where it has one.
 
     Raises:
         SettingsError: a setting is unknown, or its value does not fit.
@@ -251,7 +251,7 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
         return _at(settings, _kafka_of_stack(settings.home))
     except FieldError as error:
         name = error.name
-        shown = _name_at(name, places.get(name, "default"))
+        shown = f"argument {called[name]!r}" if called and name in called else _name_at(name, places.get(name, "default"))
         meaning = Settings.model_fields[name].description
         wrong = f"expected {_EXPECTED[name]}" if error.by_pattern else error.why
         got = "" if name in SECRET else f", got {error.value!r}"

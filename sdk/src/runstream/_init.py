@@ -18,6 +18,8 @@ from runstream_producers.journal import values as val
 from runstream_schemas import ids
 from runstream_schemas.settings import Settings, SettingsError, load
 
+_ARGUMENTS = {"hardware_interval": "hardware_interval_s"}  # Arguments of `init` that bear another name than their setting, by setting.
+
 # What children find of their parent's run; no setting, so that a program started by a script with a run does not join it unasked.
 PARENT = "_RUNSTREAM_PARENT"
 
@@ -92,8 +94,9 @@ def init(
         ...     run.log({"loss": 0.5}, step=1)
     """
     options = (("mode", mode), ("strict", strict), ("capture", capture), ("console", console), ("hardware_interval", hardware_interval_s), ("kafka", kafka))
-    given = {**(settings or {}), **{key: value for key, value in options if value is not None}}
-    chosen = load(given)
+    named = {key: value for key, value in options if value is not None}
+    given = {**(settings or {}), **named}
+    chosen = load(given, called={key: _ARGUMENTS.get(key, key) for key in named})
     report = Reporter(strict=chosen.strict)
     project = _checked_project(project, report)
     launch = launched()
@@ -110,7 +113,7 @@ def init(
     if config is not None:
         run.take_params("config of init", config)
     if chosen.mode != "disabled" and launch.local_rank == 0 and "packages" in parts_of(chosen.capture):
-        run.take_params("packages", _installed.params())
+        run.take_params("packages", _installed.params(), own=True)
     if chosen.console:
         run.capture_console()
     os.environ[PARENT] = json.dumps({"run_id": run.id, "project": project, "given": given}, default=_checks.safe_text)

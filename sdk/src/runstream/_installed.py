@@ -9,15 +9,21 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 import urllib.parse
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
 from runstream import _surroundings
 
-PYTHON, PACKAGES, ORIGINS, CONDA = "environment.python", "environment.packages", "environment.origins", "environment.conda"
+PYTHON, PACKAGES, ORIGINS = "environment.python", "environment.packages", "environment.origins"
+CONDA, CHANNELS = "environment.conda", "environment.conda_channels"
+NAMES = (PYTHON, PACKAGES, ORIGINS, CONDA, CHANNELS)
 _TEXT_MAX = 1 << 16
+_HISTORY_MAX = 1 << 20  # A line is some 60 bytes: thousands of packages, of which the last ones are those that are there.
+_HISTORY_LINE = re.compile(r"\+(\S+)/[a-z0-9-]+::(\S+)")
 
 
 def params(*, anew: bool = False) -> dict[str, Any]:
@@ -29,6 +35,8 @@ def params(*, anew: bool = False) -> dict[str, Any]:
         out[ORIGINS] = found
     if found := conda_packages(Path(sys.prefix)):
         out[CONDA] = found
+        if channels := conda_channels(Path(sys.prefix)):
+            out[CHANNELS] = channels
     return out
 
 
@@ -40,17 +48,20 @@ def origins(places: list[str]) -> list[dict[str, Any]]:
             for name in sorted(os.listdir(place or ".")):  # noqa: PTH208 - names are all that is wanted
                 one = _surroundings.DISTRIBUTION.fullmatch(name) if name.endswith(".dist-info") else None
                 if one is not None and one[1] not in found:
-                    told = _origin(Path(place or ".") / name / "direct_url.json")
+                    told = _origin(Path(place or ".") / name)
                     if told is not None:
                         found[one[1]] = {"name": one[1]} | told
     return [found[name] for name in sorted(found, key=str.lower)]
 
 
-def _origin(path: Path) -> dict[str, Any] | None:
+def _origin(info: Path) -> dict[str, Any] | None:
+    """Where a distribution came from, by the folder of its metadata; None where nothing says so."""
     try:
-        with path.open("rb") as file:
+        with (info / "direct_url.json").open("rb") as file:
             told: Any = json.loads(file.read(_TEXT_MAX))
         url = without_credentials(str(told["url"]))
+        if _by_conda(info):
+            return None  # The folder in which somebody made conda's package, which was never on this machine.
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not url:
@@ -89,3 +100,31 @@ def conda_packages(prefix: Path) -> list[str]:
         return []
     found = [name.removesuffix(".json").rsplit("-", 2) for name in names if name.endswith(".json")]
     return ["=".join(one) for one in found if len(one) == 3]
+
+
+def _by_conda(info: Path) -> bool:
+    """Whether conda installed a distribution, by the note that PEP 376 wants of installers."""
+    try:
+        with (info / "INSTALLER").open("rb") as file:
+            return file.read(16).strip() == b"conda"
+    except OSError:
+        return False
+
+
+def conda_channels(prefix: Path) -> list[str]:
+    """The channels from which conda's packages below a prefix came, those of most packages first, without credentials; none where its history does not say."""
+    there = {one.replace("=", "-") for one in conda_packages(prefix)}
+    try:
+        with (prefix / "conda-meta" / "history").open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - _HISTORY_MAX, 0))
+            text = file.read(_HISTORY_MAX).decode("utf-8", "replace")
+    except OSError:
+        return []
+    came = {name: channel for channel, name in _HISTORY_LINE.findall(text) if name in there}
+    counted = Counter(map(_channel, came.values()))
+    return [name for name, _ in sorted(counted.items(), key=lambda one: (-one[1], one[0])) if name]
+
+
+def _channel(name: str) -> str:
+    """A channel's name or URL, without user, password and token."""
+    return re.sub(r"/t/[^/]+/", "/", without_credentials(name)) if "://" in name else name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from runstream import _secrets
@@ -18,11 +18,14 @@ Told = tuple[str | None, str]
 _NONE: Told = (None, "")
 
 
-def flatten(params: Mapping[Any, Any], report: Callable[[str, str], None]) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
-    """Key, kind and JSON text of each param, nested dicts flattened with `.` and secrets hidden; and by key why others were refused."""
+def flatten(params: Mapping[Any, Any], report: Callable[[str, str], None], reserved: Collection[str] = ()) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
+    """Key, kind and JSON text of each param, nested dicts flattened with `.` and secrets hidden; and by key why others were refused, such as those of reserved names."""
     taken: dict[str, tuple[str, str]] = {}
     refused: dict[str, str] = {}
     _flatten_into(taken, refused, "", params, 0, report)
+    for name in reserved:
+        if taken.pop(name, None) is not None:
+            refused[name] = "Runstream records under this name what a run had installed (docs/environments.md): choose another, or give it a context"
     return [(name, *told) for name, told in taken.items()], refused
 
 

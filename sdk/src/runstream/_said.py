@@ -66,18 +66,18 @@ class Said(_checks.Reports):
         Example:
             >>> run.log_packages()
         """
-        self.take_params("packages", _installed.params(anew=True))
+        self.take_params("packages", _installed.params(anew=True), own=True)
 
     @_checks.guarded(None, "log_params")
-    def take_params(self, argument: str, params: Any, where: str = "") -> None:
-        """Logs params that were given as this argument of some call."""
+    def take_params(self, argument: str, params: Any, where: str = "", *, own: bool = False) -> None:
+        """Logs params that were given as this argument of some call; names that are kept for what a run had installed are refused, unless it is our own."""
         if not isinstance(params, Mapping):
             self._report(argument, f"{argument} must be a mapping of names to values, got {val.told(params)}: nothing of it was recorded")
             return
         now_ms = _clock.now_ms()
         if not _checks.fits("log_params", "context", where, self._report):
             return
-        taken, refused = flatten(cast("Mapping[Any, Any]", params), self._report)
+        taken, refused = flatten(cast("Mapping[Any, Any]", params), self._report, () if own or where else _installed.NAMES)
         for key, why in refused.items():
             self._report(f"param:{key}", f"param {val.shown(key)} was not logged: {why}")
         for key, kind, text in taken:

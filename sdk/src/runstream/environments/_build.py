@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from runstream import _surroundings
+from runstream._installed import conda_packages
 from runstream._surroundings import normal
-from runstream.environments import _pip
+from runstream.environments import _conda, _pip
 from runstream.environments._recorded import EnvironmentsError, recorded
 from runstream_producers.journal.values import shown
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from runstream.read._runs import AnyRun
 
 _VENV_TIMEOUT_S = 300.0
-_CONDAS = ("conda", "mamba", "micromamba")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,55 +142,54 @@ def conda(
     run: AnyRun,
     path: str | os.PathLike[str] | None = None,
     *,
+    pip_options: Sequence[str] = (),
     tell: Callable[[str], None] = _quiet,
     url: str | None = None,
     database: str | None = None,
 ) -> Built:
     """Writes an `environment.yml` with what a run had into a folder, and makes the environment at `env` beside it where conda, mamba or micromamba is on the path.
 
+    Blocks for as long as that takes. What conda has not is asked of it without its build, and then left out; what the run imported and is not there in its version then is installed by pip.
+
     Args:
         run: the run, its id or its beginning, its external id, or `project/name`.
-        path: a folder, made with those above it as needed; `conda-` and the beginning of the run's id in the current one if None.
+        path: a folder that is not there or empty, made with those above it; `conda-` and the beginning of the run's id in the current one if None.
+        pip_options: options for `pip install`, such as `("--no-index", "--find-links", "wheels")`.
         tell: gets a sentence at each step.
         url: ClickHouse's address, if not that of the settings.
         database: its database, if not that of the settings.
 
     Returns:
-        What was built; `created` says whether conda made the environment, `missing` why it could not.
+        What was built. `created` says whether there is an environment, `missing` what it has not, or why there is none.
 
     Raises:
-        EnvironmentsError: there is no such run, it recorded no packages, or the file cannot be written.
+        EnvironmentsError: there is no such run, it recorded no packages, the folder is not empty, or the file cannot be written.
         ReadError: no ClickHouse is named or answers.
 
     Example:
         >>> built = environments.conda(run, "rebuilt")  # doctest: +SKIP
     """
-    given = _path(path)
+    options, given = _options(pip_options), _path(path)
     found = recorded(run, url=url, database=database)
     folder = given or Path(f"conda-{found.run_id[:8]}")
+    _empty(folder)
     file = _written(folder / "environment.yml", found.conda_file(f"runstream-{found.run_id[:8]}"))
     away = [Missing(one.name, one.version, one.comment().removeprefix("# ")) for one in found.packages if not one.line()]
-    program = next((there for name in _CONDAS if (there := shutil.which(name))), None) or os.environ.get("CONDA_EXE")
-    if not program:
+    program = _conda.program()
+    if program is None:
         return Built(found.run_id, folder, file, found.python, missing=away, created=False)
     prefix = folder.absolute() / "env"
-    create = ["create", "-y"] if Path(program).name.startswith("micromamba") else ["env", "create"]
     tell(f"making {prefix} with {program}")
-    try:
-        done = subprocess.run(
-            [program, *create, "--prefix", str(prefix), "--file", str(file.absolute())],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_pip.TIMEOUT_S,
-            check=False,
-            env=_pip.environ(),
-        )
-        said = "" if done.returncode == 0 else (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-500:] or f"exit code {done.returncode}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    if said:
-        away.append(Missing("environment", found.python, f"{Path(program).name} could not make it: {said}"))
-    return Built(found.run_id, folder, file, found.python, _version_of(prefix / "bin" / "python"), away, created=not said)
+    made = _conda.make(program, prefix, found.channels, found.specs(), tell)
+    if made.said:
+        away.append(Missing("environment", found.python, f"{Path(program).name} could not make it: {made.said}"))
+        return Built(found.run_id, folder, file, found.python, missing=away, created=False)
+    interpreter = _conda.interpreter(prefix)
+    there = _there(prefix)
+    lines = {one.key: line for one in found.packages if there.get(one.key) != one.version and (line := one.line())}
+    failed = _pip.install(interpreter, lines, options, tell)
+    missing = [*_missing(found, failed, prefix), *_missing_of_conda(found, made.failed, prefix)]
+    return Built(found.run_id, folder, file, found.python, _version_of(interpreter), missing)
 
 
 def _path(given: object) -> Path | None:
@@ -281,10 +280,15 @@ def _version_of(python: Path) -> str:
     return ""
 
 
+def _there(folder: Path) -> dict[str, str]:
+    """The distributions of an environment by their names as all spellings compare, with their versions."""
+    places = [str(one) for one in (*folder.glob("lib*/python*/site-packages"), folder / "Lib" / "site-packages")]
+    return {normal(name): version for name, version in _surroundings.distributions(places).items()}
+
+
 def _missing(found: Recorded, failed: dict[str, str], folder: Path) -> list[Missing]:
     """What the environment has not, by what lies in it, whatever pip said."""
-    places = [str(one) for one in (*folder.glob("lib*/python*/site-packages"), folder / "Lib" / "site-packages")]
-    there = {normal(name): version for name, version in _surroundings.distributions(places).items()}
+    there = _there(folder)
     out: list[Missing] = []
     for one in found.packages:
         has = there.get(one.key)
@@ -296,5 +300,19 @@ def _missing(found: Recorded, failed: dict[str, str], folder: Path) -> list[Miss
             reason = failed[one.key]
         else:
             reason = "it is not there, and pip said nothing of it" if has is None else f"version {has} is there instead"
+        out.append(Missing(one.name, one.version, reason))
+    return out
+
+
+def _missing_of_conda(found: Recorded, failed: dict[str, str], prefix: Path) -> list[Missing]:
+    """The packages of conda's that the environment has not in their version, but for Python, which `Built` tells, and for what Python imports, which may be pip's."""
+    there = {name: version for name, version, _ in (one.split("=", 2) for one in conda_packages(prefix))}
+    imported = {one.key for one in found.packages}
+    out: list[Missing] = []
+    for one in found.specs():
+        has = there.get(one.name)
+        if one.name in ("python", "pip") or normal(one.name) in imported or has == one.version:
+            continue
+        reason = failed.get(one.name, "it is not there, and conda said nothing of it") if has is None else f"version {has} is there instead"
         out.append(Missing(one.name, one.version, reason))
     return out

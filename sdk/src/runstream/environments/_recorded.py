@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from runstream import _installed
 from runstream._surroundings import normal
+from runstream.environments import _conda
+from runstream.environments._conda import Spec
 from runstream.read import ReadError, params
 from runstream.read._ask import Store
 from runstream.read._runs import named
@@ -26,6 +27,8 @@ _PREFIX_MIN = 8
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 _CONDA = re.compile(r"[A-Za-z0-9._-]+=[A-Za-z0-9._!+-]+=[A-Za-z0-9._+-]+")
+_CHANNEL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?[A-Za-z0-9._/~][A-Za-z0-9._/:%~-]*")
+_CHANNEL_ELSE = "conda-forge"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s;\"'`$\\]+")
 
 
@@ -85,30 +88,35 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a run had: its Python's version, its distributions, and conda's packages as `name=version=build`."""
+    """What a run had: its Python's version, its distributions, conda's packages as `name=version=build` and the channels that they came from."""
 
     run_id: str
     python: str
     packages: Sequence[Package]
     conda: Sequence[str]
+    channels: Sequence[str] = (_CHANNEL_ELSE,)
 
     def requirements(self) -> str:
         """The text of a requirements file. Every distribution has a line; one that cannot be installed from here has a comment."""
         head = f"# The packages of run {self.run_id}, Python {self.python}. They are complete: install them with --no-deps."
         return "\n".join([head, *(one.line() or one.comment() for one in self.packages)]) + "\n"
 
+    def specs(self) -> list[Spec]:
+        """What to ask conda for: the packages that it had installed, or Python and pip by their versions."""
+        specs = [Spec(*one.split("=", 2)) for one in self.conda]
+        there = {one.name for one in specs}
+        if "python" not in there:
+            specs.append(Spec("python", self.python))
+        if "pip" not in there:
+            specs.append(Spec("pip", next((one.version for one in self.packages if one.key == "pip" and one.origin is None), "")))
+        return specs
+
     def conda_file(self, name: str) -> str:
         """The text of an environment.yml; what conda did not install is left to pip."""
-        by_conda = {normal(one.partition("=")[0]) for one in self.conda}
-        dependencies = list(self.conda) if self.conda else [f"python={self.python}"]
-        if "pip" not in by_conda:
-            dependencies.append("pip")
-        lines = [f"name: {json.dumps(name)}", "channels:", "  - conda-forge", "dependencies:", *(f"  - {json.dumps(one)}" for one in dependencies)]
-        others = [one for one in self.packages if one.key not in by_conda and one.key != "pip"]
-        wanted = [line for one in others if (line := one.line())]
-        if wanted:
-            lines += ["  - pip:", *(f"    - {json.dumps(line)}" for line in wanted)]
-        return "\n".join([*lines, *(one.comment() for one in others if not one.line())]) + "\n"
+        by_conda = {normal(one.name) for one in self.specs()}
+        others = [one for one in self.packages if one.key not in by_conda]
+        comments = [one.comment() for one in others if not one.line()]
+        return _conda.file(name, self.channels, self.specs(), [line for one in others if (line := one.line())], comments)
 
 
 def recorded(run: AnyRun, *, url: str | None = None, database: str | None = None) -> Recorded:
@@ -127,7 +135,7 @@ def recorded(run: AnyRun, *, url: str | None = None, database: str | None = None
         >>> names = [package.name for package in environments.recorded(run).packages]
     """
     run_id = _found(run, Store(url, database))
-    found = params(run_id, url=url, database=database)
+    found = params(run_id, context="", url=url, database=database)  # In a context anybody may use these names for something else.
     if _installed.PACKAGES not in found:
         raise EnvironmentsError(f"run {run_id} recorded no packages: its first rank captures them unless capture leaves them out, and they may be on their way")
     return of_params(run_id, found)
@@ -142,8 +150,10 @@ def of_params(run_id: str, found: Mapping[str, Any]) -> Recorded:
         if _NAME.fullmatch(name) and _VERSION.fullmatch(version):
             packages.setdefault(normal(name), Package(name, version, origins.get(normal(name))))
     conda = [str(one) for one in _list(found.get(_installed.CONDA)) if _CONDA.fullmatch(str(one))]
+    channels = [str(one) for one in _list(found.get(_installed.CHANNELS)) if _CHANNEL.fullmatch(str(one))]
     python = str(found.get(_installed.PYTHON, ""))
-    return Recorded(run_id, python if re.fullmatch(r"[0-9][0-9A-Za-z.+]*", python) else "", list(packages.values()), conda)
+    python = python if re.fullmatch(r"[0-9][0-9A-Za-z.+]*", python) else ""
+    return Recorded(run_id, python, list(packages.values()), conda, channels or [_CHANNEL_ELSE])
 
 
 def _origin(value: Any) -> tuple[str, Origin] | None:
