@@ -127,9 +127,11 @@ def test_a_flood_without_end_is_told_now_and_then() -> None:
         ("loss=0.5 lr=1e-3", "loss=0.5 lr=1e-3"),
         ("+ train --api-key abc --lr 0.1 --password 'a b'", "+ train --api-key [hidden] --lr 0.1 --password [hidden]"),
         ("usage: x [--token TOKEN] [--password] [--pad-token X] --max-tokens 5", "usage: x [--token [hidden]] [--password] [--pad-token X] --max-tokens 5"),
+        ("+ train --auth-token=a,b --api-key c;d&e --lr 0.1", "+ train --auth-token=[hidden] --api-key [hidden] --lr 0.1"),
+        ("--hf-token=hf_abcdefghijklmnopqrstuvwxyz012345,x --tags=a,b", "--hf-token=[hidden] --tags=a,b"),
         ("--secret --lr 0.1 --hf-token=abc --token: ghi", "--secret --lr 0.1 --hf-token=[hidden] --token: [hidden]"),
     ],
-    ids=["assigned", "json", "colon", "numbers", "header", "address", "shape", "metrics", "options", "usage", "options_with_none"],
+    ids=["assigned", "json", "colon", "numbers", "header", "address", "shape", "metrics", "options", "usage", "commas", "shape_and_comma", "options_with_none"],
 )
 def test_secrets_are_hidden(line: str, wanted: str) -> None:
     """What params hide is hidden in lines, too: behind names that say it, in addresses, and by its shape."""

@@ -28,8 +28,12 @@ LINE_BYTES = 1024  # So long a line may be on the whole: the rate of bytes is th
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _ASSIGNED = re.compile(r"""(?<![\w.-])(?P<name>-*+[A-Za-z_][\w.-]*+)(?P<between>["']?\s*+[:=]\s*+)(?P<value>\[hidden\]|"[^"]*+"|'[^']*+'|[^\s,;&'"})\]]++)""")
+# The same for an option, whose value ends where the word does: --auth-token=a,b.
+_OPTION_ASSIGNED = re.compile(r"""(?<![\w.-])(?P<name>-++[A-Za-z][\w.-]*+)(?P<between>=)(?P<value>(?:\[hidden\]|"[^"]*+"|'[^']*+'|[^\s'"})\]]++)++)""")
 # An option as commands are echoed with it, its value behind it: --api-key X.
-_OPTION = re.compile(r"""(?<![\w.-])(?P<name>-++[A-Za-z][\w.-]*+)(?P<between>\s++)(?P<value>(?!-|\[hidden\])(?:"[^"]*+"|'[^']*+'|[^\s,;&'"})\]]++))""")
+_OPTION = re.compile(
+    r"""(?<![\w.-])(?P<name>-++[A-Za-z][\w.-]*+)(?P<between>\s++)(?P<value>(?!-|\[hidden\])(?:\[hidden\]|"[^"]*+"|'[^']*+'|[^\s'"})\]]++)++)"""
+)
 _NO_SECRET = re.compile(r"""["']?(?:[+-]?[0-9][0-9_.,eE+-]*|true|false|none|null|nan|inf|\[hidden\])["']?""", re.IGNORECASE)
 _KEY_BEGINS, _KEY_ENDS, _KEY_MARK = "-----BEGIN ", "-----END ", b"-----"
 
@@ -208,7 +212,7 @@ class Lines:
 
 def redacted(text: str) -> str:
     """The line without what params would hide: the shapes of credentials, and what a name says to be one, as in `api_key=...`, `"password": "..."` or `--api-key ...`."""
-    return _OPTION.sub(_assigned, _ASSIGNED.sub(_assigned, _secrets.in_text(text)))
+    return _OPTION.sub(_assigned, _ASSIGNED.sub(_assigned, _OPTION_ASSIGNED.sub(_assigned, _secrets.in_text(text))))
 
 
 def _assigned(found: re.Match[str]) -> str:

@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS writer_states
     run_id UUID COMMENT 'its run; all zeros without one',
     project LowCardinality(String) COMMENT 'project of the run',
     version UInt64 COMMENT 'the writer''s count of its own states; the greatest holds',
-    kind LowCardinality(String) COMMENT 'rank for a training process, hardware for the readings of its node',
+    kind LowCardinality(String) COMMENT 'rank for a training process, hardware for the readings of its node, client for a process that has no run, console for the output of one that has',
     rank UInt32 COMMENT 'global rank',
     local_rank UInt32 COMMENT 'rank within the node',
     world_size UInt32 COMMENT 'how many ranks the job has',

@@ -36,7 +36,7 @@ CREATE OR REPLACE VIEW account
 (
     run_id UUID COMMENT 'the run',
     writer UInt64 COMMENT 'one process start',
-    kind LowCardinality(String) COMMENT 'rank for a training process, hardware for the readings of its node',
+    kind LowCardinality(String) COMMENT 'rank for a training process, hardware for the readings of its node, client for a process that has no run, console for the output of one that has',
     rank UInt32 COMMENT 'global rank',
     state LowCardinality(String) COMMENT 'running, finished, failed, killed, preempted or crashed',
     rows_logged UInt64 COMMENT 'calls and records logged',
