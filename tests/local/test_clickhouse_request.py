@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 
+import cramjam
 import pytest
 
 from runstream_local.clickhouse.body import open_body
@@ -102,3 +103,24 @@ def test_a_compressed_body_is_decompressed(encoding: str) -> None:
     packer = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
     raw = packer.compress(b"rows") + packer.flush()
     assert read_body(raw, {"Content-Length": str(len(raw)), "Content-Encoding": encoding}) == b"rows"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "lz4", "zstd"])
+def test_a_body_that_expands_comes_a_megabyte_at_a_time(encoding: str) -> None:
+    """Whatever it becomes, it is never in memory at once; nothing of it is lost, and the frame behind it is read."""
+    zeros = bytes(20 << 20)
+    raw = _packed(encoding, zeros) + _packed(encoding, b"rows")
+    assert len(raw) < 1 << 20
+    reader = open_body(io.BytesIO(raw), {"Content-Length": str(len(raw)), "Content-Encoding": encoding})
+    pieces = list(reader.chunks())
+    assert max(map(len, pieces)) <= 1 << 20
+    assert b"".join(pieces) == zeros + b"rows"
+
+
+def _packed(encoding: str, plain: bytes) -> bytes:
+    if encoding == "lz4":
+        return bytes(cramjam.lz4.compress(plain))
+    if encoding == "zstd":
+        return bytes(cramjam.zstd.compress(plain))
+    packer = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
+    return packer.compress(plain) + packer.flush()
