@@ -49,7 +49,23 @@ def test_a_node_is_lost_once() -> None:
     assert [one.end for one in Fleet(8, 20, 1000, 1.0, 1).attempts()] == [1000]
 
 
-@pytest.mark.parametrize("metrics", [1, 3, len(NAMED), 1000])
+def test_what_befalls_a_fleet_is_told() -> None:
+    """Where the NaN, the straggler and the loss are, as the values have them; what does not happen to a small one is None."""
+    fleet = Fleet(24, 20, 1000, 2.0, 1)
+    first, second = fleet.attempts()
+    troubles = fleet.troubles()
+    assert math.isnan(fleet.row(*troubles.nan)["train/loss"])
+    assert troubles.lost == (first.lost_node, first.end, second.first)
+    assert troubles.straggler is not None
+    rank, begin, end = troubles.straggler
+    assert [fleet.row(rank, step)["perf/step_time_s"] > 1.3 * 2.0 for step in (begin - 1, begin, end - 1, end)] == [False, True, True, False]
+    assert fleet.starts_s() == [0.0, 2.0 * first.end + 60.0, 2.0 * (first.end + 1000 - second.first) + 60.0]
+    assert fleet.points == (first.end + 1000 - second.first) * 24 * 20
+    small = Fleet(1, 1, 1, 1.0, 0)
+    assert (small.troubles().straggler, small.troubles().lost, small.starts_s(), small.points) == (None, None, [0.0, 1.0], 1)
+
+
+@pytest.mark.parametrize("metrics", [1, 3, len(NAMED), 1000, 20_000])
 def test_as_many_names_as_asked_for(metrics: int) -> None:
     """All different, with a value each."""
     assert len(set(names_of(metrics))) == metrics

@@ -40,7 +40,7 @@ def start_agent(place: Place, **settings: str) -> subprocess.Popen[bytes]:
     with (place.folder / "agent.log").open("ab") as log:
         argv = [sys.executable, "-m", "runstream_producers.agent", "--folder", str(place.folder)]
         child = subprocess.Popen(argv, env=environ, stderr=log, start_new_session=True)
-    place.agents.add(child.pid)
+    place.note(child.pid)
     return child
 
 
@@ -281,6 +281,15 @@ def test_heartbeats_tell_the_account_and_do_not_pile_up(place: Place) -> None:
     assert [beat.version for beat in beats] == sorted(beat.version for beat in beats)
     agent.close(0.0)
     writer.close("finished", "")
+
+
+def test_an_agent_may_open_the_files_of_many_ranks() -> None:
+    """However few files the shell allows at first, the agent takes what it may have: a journal beyond them could not be taken up."""
+    few = "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))"
+    look = "from runstream_producers.agent import allow_files; allow_files(); print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    said = subprocess.run([sys.executable, "-c", f"{few}; {look}"], capture_output=True, text=True, timeout=30, check=True).stdout
+    soft, hard = map(int, said.split())
+    assert soft == (1 << 16 if hard < 0 else min(hard, 1 << 16))
 
 
 def test_a_lock_tells_who_holds_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from runstream_local.errors import SqlError
 from runstream_local.sql import ask
 from runstream_schemas.settings import SettingsError
 
-__all__ = ["check_clickhouse", "check_kafka"]
+__all__ = ["check_clickhouse", "check_kafka", "require_kafka"]
 
 _TIMEOUT_S = 5.0
 
@@ -22,6 +22,27 @@ def check_kafka(servers: str, options: Mapping[str, str]) -> None:
     Raises:
         SettingsError: none does.
     """
+    if (error := _silence(servers, options)) is not None:
+        raise SettingsError(
+            f"--kafka (RUNSTREAM_KAFKA) must name a Kafka broker that answers, but {servers} did not within {_TIMEOUT_S:g} s: start it, or leave the "
+            f"setting out to have a broker started here"
+        ) from error
+
+
+def require_kafka(servers: str, options: Mapping[str, str]) -> None:
+    """Returns when the Kafka that is logged to answers; blocks at most 5 s.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if (error := _silence(servers, options)) is not None:
+        raise SettingsError(
+            f"a Kafka that answers is needed, but {servers} did not within {_TIMEOUT_S:g} s: `runstream up` starts a stack here, RUNSTREAM_KAFKA names another"
+        ) from error
+
+
+def _silence(servers: str, options: Mapping[str, str]) -> Exception | None:
+    """Why a broker does not answer; None where it does."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
@@ -29,10 +50,8 @@ def check_kafka(servers: str, options: Mapping[str, str]) -> None:
         # log_level: the exception says it once; librdkafka would say it many times on stderr.
         AdminClient({"bootstrap.servers": servers, "log_level": 0, **options}).list_topics(timeout=_TIMEOUT_S)
     except (KafkaException, ValueError) as error:
-        raise SettingsError(
-            f"--kafka (RUNSTREAM_KAFKA) must name a Kafka broker that answers, but {servers} did not within {_TIMEOUT_S:g} s: start it, or leave the "
-            f"setting out to have a broker started here"
-        ) from error
+        return error
+    return None
 
 
 def check_clickhouse(url: str) -> None:

@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("runstream.agent")
 
 LOCK_NAME = "agent.lock"
+_FILES_MAX = 1 << 16
 FATAL_PAUSE_S = 0.1  # Between a producer that came to its end and the next: twice as long each time, until one has delivered something.
 FATAL_PAUSE_MAX_S = 10.0
 KEEP_S = 0.5  # How often an agent that is kept looks whether another one has left the folder to it.
@@ -127,6 +129,14 @@ def keep(folder: Path, settings: Settings, begun: Callable[[Agent], None], stopp
     return code
 
 
+def allow_files() -> None:
+    """Allows this process as many open files as it may have, within reason: a journal takes a few, and the usual 1,024 are those of some two hundred ranks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m runstream_producers.agent`."""
     from runstream_producers.paths import agent_folder
@@ -140,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Ctrl-C in a terminal is meant for the training, and the terminal's end is none of the agent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    allow_files()
     stopped = False
     agents: list[Agent] = []
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 RANKS_A_NODE = 8
 NAMED = ("train/loss", "train/grad_norm", "train/learning_rate", "perf/step_time_s", "perf/tokens_s", "memory/allocated_gib", "data/wait_s")
 _KINDS = ("grad_norm", "weight_norm", "update_norm", "activation_mean", "activation_std")
-_NOISE_ROWS = 509  # A prime, so that ranks and steps meet the rows in ever other order.
+_NOISE_ROWS, _NOISE_ROWS_WIDE = 509, 61  # Primes, so that ranks and steps meet the rows in ever other order; fewer where a row is wide.
+_WIDE = 10_000
+_BACK_S = 60.0  # Until the job that has lost a node is back.
 _CHECKPOINT_SHARE = 0.05  # Of all steps, between checkpoints.
 
 
@@ -32,6 +34,21 @@ class Attempt:
     lost_node: int
 
 
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """What befalls a fleet, for those who look for it in what was stored; None where it does not happen to one so small.
+
+    Attributes:
+        nan: rank and step of the loss that is not a number.
+        straggler: rank that is slow, the first step at which it is, and the first at which it no more is.
+        lost: node that is lost, the step at which the job ends for it, and the step at which it starts again.
+    """
+
+    nan: tuple[int, int]
+    straggler: tuple[int, int, int] | None
+    lost: tuple[int, int, int] | None
+
+
 class Fleet:
     """The signals of a fleet of `ranks`, each with `metrics` names, over `steps` steps of `step_s` seconds."""
 
@@ -42,8 +59,9 @@ class Fleet:
         self.steps = steps
         self.step_s = step_s
         self.names = names_of(metrics)
+        self._noise_rows = _NOISE_ROWS if metrics <= _WIDE else _NOISE_ROWS_WIDE
         random = np.random.default_rng(seed)
-        self._noise: NDArray[np.float64] = random.normal(0.0, 1.0, (_NOISE_ROWS, metrics)).astype(np.float32).astype(np.float64)
+        self._noise: NDArray[np.float64] = random.normal(0.0, 1.0, (self._noise_rows, metrics)).astype(np.float32).astype(np.float64)
         self._scale: NDArray[np.float64] = random.lognormal(-1.0, 1.0, metrics)
         self._floor = random.uniform(1.6, 2.2)
         self._rank_speed: NDArray[np.float64] = random.normal(1.0, 0.01, ranks)
@@ -60,9 +78,27 @@ class Fleet:
             return [Attempt(0, 0, self.steps, -1)]
         return [Attempt(0, 0, self._lost_at, self._lost_node), Attempt(1, self._lost_at // every * every, self.steps, -1)]
 
+    @property
+    def points(self) -> int:
+        """Points of all attempts."""
+        return sum(one.end - one.first for one in self.attempts()) * self.ranks * len(self.names)
+
+    def troubles(self) -> Troubles:
+        """What happens to it, and where."""
+        first, *again = self.attempts()
+        slow = (self.straggler, self._slow_from, self._slow_until) if self._slow_from < self._slow_until else None
+        return Troubles((self.nan_rank, self.nan_step), slow, (first.lost_node, first.end, again[0].first) if again else None)
+
+    def starts_s(self) -> list[float]:
+        """When each attempt starts and, last, when all is over; in simulated seconds from the start of the first."""
+        starts_s = [0.0]
+        for attempt in (attempts := self.attempts()):
+            starts_s.append(starts_s[-1] + (attempt.end - attempt.first) * self.step_s + (0.0 if attempt is attempts[-1] else _BACK_S))
+        return starts_s
+
     def row(self, rank: int, step: int, attempt: int = 0) -> dict[str, float]:
         """What a rank logs at a step; another attempt sees other batches, and so other noise."""
-        noise = self._noise[(step * 31 + rank * 7 + attempt * 101) % _NOISE_ROWS]
+        noise = self._noise[(step * 31 + rank * 7 + attempt * 101) % self._noise_rows]
         falling = self._floor + 8.0 * math.exp(-6.0 * step / self.steps)
         values: list[float] = (self._scale * (1.0 + 0.5 * falling + 0.1 * noise)).tolist()
         slow = 1.6 if rank == self.straggler and self._slow_from <= step < self._slow_until else 1.0
