@@ -1,4 +1,4 @@
-"""Which worker of pytest-xdist runs which file: as `--dist loadfile` says, and so that the death of a worker costs one test.
+"""Which worker of pytest-xdist runs which file: as `--dist loadfile` says, with the longest files first, and so that the death of a worker costs one test.
 
 pytest-xdist 3.8.0 gives back all that a dead worker ever had, files that were through among it, and the test that it died in as well. A worker that is handed a file in which nothing is
 left waits for ever, and a test that kills its worker kills the next one. Here the test that a worker died in has failed, and the rest of its file goes to another one.
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
+# They take more than a minute each, and have few tests, so that they would be begun last: one of them would then hold up the end with the other workers idle.
+LONGEST = (
+    "tests/faults/test_harness.py",
+    "tests/frameworks/test_torch_workers.py",
+    "tests/faults/test_outage.py",
+    "tests/frameworks/test_ray.py",
+    "tests/processors/test_worker.py",
+    "tests/integration/test_surroundings.py",
+)
 _WANTED = 2  # A worker begins a test once it knows which comes after it.
 
 
@@ -48,6 +57,12 @@ class LoadFile(LoadFileScheduling):
         if self.collection and list(collection) != self.collection:
             raise RuntimeError(f"a worker that took the place of a dead one finds other tests: {sorted(set(collection) ^ set(self.collection))[:10]}")
         super().add_node_collection(node, collection)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        longest = next((file for file in LONGEST if file in self.workqueue), None)
+        if longest is not None:
+            self.workqueue.move_to_end(longest, last=False)
+        super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
         if node not in self.registered_collections:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scheduling import LONGEST
+
 ROOT = Path(__file__).resolve().parents[2]
 DIES = "import os\ndef test_dies():\n    os._exit(1)\n"
 FINE = "def test_fine():\n    pass\n"
@@ -32,9 +34,31 @@ def test_a_dead_worker_costs_one_test(tmp_path: Path, files: tuple[str, ...], wo
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     for number, text in enumerate(files):
         (tmp_path / f"test_{number:02}.py").write_text(text)
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.scheduling", "-n", str(workers), "--dist", "loadfile", str(tmp_path)]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {"PYTHONPATH": str(ROOT)}
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "xdist.plugin",
+        "-p",
+        "tests.scheduling",
+        "-n",
+        str(workers),
+        "--dist",
+        "loadfile",
+        str(tmp_path),
+    ]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environ |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(argv, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"{failed} failed, {passed} passed" in done.stdout
     assert done.stdout.count("crashed while running") == 2 * failed
+
+
+def test_the_longest_files_are_there() -> None:
+    """They are known by their names."""
+    assert [file for file in LONGEST if not (ROOT / file).exists()] == []
