@@ -61,9 +61,17 @@ def run(command: list[str], environ: dict[str, str], limit_s: float = LIMIT_S) -
         out, err = child.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
-        out, err = child.communicate()
+        out, err = _rest(child)
         pytest.fail(f"{command} did not end within {limit_s:g} s:\n{out[-2000:]}\n{err[-4000:]}")
     return Done(child.returncode, out, err)
+
+
+def _rest(child: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a killed command wrote; where a process of another session still holds its output open, nothing."""
+    try:
+        return child.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        return "", "its output is held open by a process that it left behind"
 
 
 def run_module(module: str, *arguments: str, environ: dict[str, str], options: tuple[str, ...] = ()) -> Done:
