@@ -63,7 +63,7 @@ def render(results: Sequence[Result]) -> str:
     missing = [name for name in NEEDS if name not in values]
     if missing:
         return f"{_HEAD}Not measured yet: {', '.join(missing)}. `make bench` does.\n"
-    return _HEAD + _costs(values) + _needs(values) + _LIMITS
+    return _HEAD + _costs(values) + (fleet(values["fleet"]) if "fleet" in values else "") + _needs(values) + _LIMITS
 
 
 def _costs(values: Mapping[str, Mapping[str, float]]) -> str:
@@ -93,6 +93,27 @@ def _rows_of(e2e: Mapping[str, float]) -> str:
     if "distinct_rows" in e2e:
         return "with the rows of `e2e`: float32 readings around curves, and schedules, none of which repeats"
     return "with the rows of `e2e`, which repeat after seven calls, so that a training's may take half as much again"
+
+
+def fleet(values: Mapping[str, float]) -> str:
+    """What the simulated fleet took, as the page has it."""
+    rows = "".join(
+        f"| {stage} | {values[f'core_s_{stage}']:,.0f} | {1e6 * values[f'core_s_{stage}'] / values['points']:.2f} | {values[f'rss_mb_{stage}']:,.0f} | {values[f'growth_{stage}']:.2f} |\n"
+        for stage in STAGES
+    )
+    return f"""## A fleet in one run
+
+`runstream simulate` logged {values["points"] / 1e6:,.0f} million points of {values["series"] / 1e6:,.0f} million series through all of it (`fleet`): 1,000 ranks with 1,000 metrics each, of which a node was lost and all started again. All parts together took
+{values["core_s"]:,.0f} seconds on a core, until every point and every summary was in ClickHouse. Memory is that of the last quarter of the time, growth that over the second quarter:
+
+| part | s on a core | µs a point | memory, MiB | growth |
+| --- | ---: | ---: | ---: | ---: |
+{rows}
+![Memory of each part while the points pass](plots/fleet-memory.svg)
+
+A million series cost more than points do: processors and sinks hold names, states and rows of each, and each rank's frame has one row of its own. The account of such a run reads every point, which took {values["accounted_s"]:,.0f} s.
+
+"""
 
 
 def _needs(values: Mapping[str, Mapping[str, float]]) -> str:

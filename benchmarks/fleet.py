@@ -1,8 +1,10 @@
 """A simulated fleet through the whole pipeline of this machine: 1,000 ranks with 1,000 metrics each, a million series and 100 million points in one run.
 
-`runstream simulate` logs as fast as everything ships, the restart after a lost node included. Every second the resident memory of each part is looked at: `rss_mb_…` is the
-median over the last quarter of the time, `growth_…` that over the median of the second quarter, by when all series are known. It goes on until every point is stored;
-`balanced` is the account of each of the 2,000 writers.
+`runstream simulate` logs as fast as everything ships, the restart after a lost node included. Every second the resident memory of each part is looked at, until all rows and
+summaries are in ClickHouse: `rss_mb_….part_NN` is the median over a twelfth of the time, and `growth_…` that over its last quarter over that over the second, by when all series are known.
+Then the views are asked: `balanced` is the account of each of the 2,000 writers, `summarised` whether the summaries have every point once, `accounted_s` how long the account takes, which
+reads all of them. `core_s_…` is what each part has spent on a core until the summaries are there: half of their sum is what it takes on two cores that do nothing else. How far it is
+stands on the standard error every ten seconds.
 """
 
 from __future__ import annotations
@@ -12,25 +14,95 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from benchmarks.figures import Bar, Figure
-from benchmarks.pipeline import OnCore, pipeline
+from benchmarks.pipeline import STAGES, OnCore, pipeline
 from runstream_schemas.settings import load
 from runstream_sinks.clickhouse import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 _RANKS, _METRICS = 1_000, 1_000
 POINTS = 100_000_000
+PARTS_OF_TIME = 12
 _RATE = 0.01
 _LOOK_S = 1.0  # Between looks at memory and counts, which nothing tells of by itself.
+_TELL_S = 10.0
 _LIMIT_S = 1_800.0
 _GROWTH = {"agent": 1.25, "kafka": 1.25, "processors": 1.25, "sinks": 1.25, "clickhouse": 1.5, "ranks": 1.25}
+_ROWS = "SELECT sum(rows) FROM system.parts WHERE database = currentDatabase() AND table = 'metric_points' AND active"
+# Writers that are not at their end yet, and those whose summaries do not know of all their rows. Asked of few columns, since it is asked again and again.
+_OPEN = "SELECT count() FROM writers WHERE run_id = {run_id:UUID} AND kind = 'rank' AND (state = 'running' OR points_logged > points_shipped)"
+_UNSUMMARISED = """
+    SELECT count() FROM writers
+    LEFT JOIN (SELECT writer, max(next_seq) AS seen FROM summary_series WHERE run_id = {run_id:UUID} GROUP BY writer) AS summarised USING writer
+    WHERE run_id = {run_id:UUID} AND kind = 'rank' AND points_logged > 0 AND seen < rows_logged
+"""
+_SUMMARISED = "SELECT sum(count) FROM summaries WHERE run_id = {run_id:UUID}"
+_ACCOUNT = "SELECT countIf(NOT balanced), count(), sum(points_stored) FROM account WHERE run_id = {run_id:UUID} AND kind = 'rank'"
+_SERIES = "SELECT uniqExact(name, rank) FROM metric_points WHERE run_id = {run_id:UUID}"  # Repeats change nothing here.
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks at memory and rows once a second, keeps what it saw, and tells of it now and then."""
+
+    on_core: OnCore
+    server: Server
+    begun: float = field(default_factory=time.monotonic)
+    told: float = 0.0
+    looks: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    on_core_s: dict[str, float] = field(default_factory=dict[str, float])
+
+    def look(self, ranks: psutil.Process | None = None) -> int:
+        """One look, and the pause after it; rows in ClickHouse, repeats included. Raises TimeoutError as `tell` does."""
+        on_core_s, rss_mb = self.on_core.look()
+        if ranks is not None:
+            with ranks.oneshot():
+                if ranks.status() != psutil.STATUS_ZOMBIE:
+                    rss_mb["ranks"] = ranks.memory_info().rss / 2**20
+                    on_core_s["ranks"] = ranks.cpu_times().user + ranks.cpu_times().system
+        self.on_core_s |= on_core_s
+        [(rows,)] = self.server.query(_ROWS)
+        self.looks.append(rss_mb)
+        now = self.passed_s()
+        if now - self.told >= _TELL_S:
+            self.told = now
+            memory = ", ".join(f"{stage} {rss_mb[stage]:.0f}" for stage in STAGES if stage in rss_mb)
+            self.tell(f"{rows / 1e6:.1f} million rows; MiB: {memory}")
+        time.sleep(_LOOK_S)
+        return rows
+
+    def tell(self, words: str) -> None:
+        """Says how far it is. Raises TimeoutError once the fleet has had its time."""
+        now = self.passed_s()
+        print(f"{now:5.0f} s: {words}", file=sys.stderr, flush=True)
+        if now > _LIMIT_S:
+            raise TimeoutError(f"the fleet was not through after {_LIMIT_S:g} s")
+
+    def passed_s(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.begun
+
+
+def memory_figures(looks: Sequence[Mapping[str, float]]) -> Iterator[Figure]:
+    """What looks at memory come to: growth of each part, and its course."""
+    for stage, most in _GROWTH.items():
+        values = [one[stage] for one in looks if stage in one]
+        early, late = (statistics.median(part) for part in (values[len(values) // 4 : len(values) // 2], values[3 * len(values) // 4 :]))
+        yield Figure(f"growth_{stage}", late / early, "ratio", len(values), Bar("<=", most))
+        yield Figure(f"rss_mb_{stage}", late, "MiB", len(values))
+    for part in range(PARTS_OF_TIME):
+        span = looks[part * len(looks) // PARTS_OF_TIME : (part + 1) * len(looks) // PARTS_OF_TIME]
+        for stage in _GROWTH:
+            if values := [one[stage] for one in span if stage in one]:
+                yield Figure(f"rss_mb_{stage}.part_{part + 1:02d}", statistics.median(values), "MiB", len(values))
 
 
 def run(seconds: float) -> Iterator[Figure]:  # noqa: ARG001 - it takes what a hundred million points take
@@ -39,36 +111,31 @@ def run(seconds: float) -> Iterator[Figure]:  # noqa: ARG001 - it takes what a h
     steps = POINTS // (_RANKS * _METRICS)
     argv = ["--ranks", str(_RANKS), "--metrics", str(_METRICS), "--rate", str(_RATE), "--hours", str(steps / _RATE / 3600.0), "--json"]
     with pipeline() as journals:
-        watch, begun = OnCore(journals), time.monotonic()
+        server = Server(load().clickhouse_url, load().clickhouse_database, timeout_s=600.0)
+        watch = Watch(OnCore(journals), server)
         ranks = subprocess.Popen([Path(sys.executable).with_name("runstream"), "simulate", *argv], stdout=subprocess.PIPE, text=True)
-        seen: list[dict[str, float]] = []
-        server = Server(load().clickhouse_url, load().clickhouse_database, timeout_s=300.0)
         try:
             process = psutil.Process(ranks.pid)
             while ranks.poll() is None:
-                with process.oneshot():
-                    own = 0.0 if process.status() == psutil.STATUS_ZOMBIE else process.memory_info().rss / 2**20
-                seen.append(watch.look()[1] | ({"ranks": own} if own else {}))
-                if time.monotonic() - begun > _LIMIT_S:
-                    raise TimeoutError(f"the fleet was not through after {_LIMIT_S:g} s")
-                time.sleep(_LOOK_S)
-            logged_s = time.monotonic() - begun
+                watch.look(process)
+            logged_s = watch.passed_s()
             assert ranks.stdout is not None
-            said = json.loads(ranks.stdout.read())
-            run_id = {"run_id": said["run_id"]}
-            stored = 0
-            while stored < said["points"] and time.monotonic() - begun < _LIMIT_S:
-                time.sleep(_LOOK_S)
-                seen.append(watch.look()[1])
-                [(stored,)] = server.query("SELECT count() FROM metrics WHERE run_id = {run_id:UUID}", run_id)
-            stored_s = time.monotonic() - begun
-            bad, writers = 1, 0
-            while bad and time.monotonic() - begun < _LIMIT_S:  # Their last heartbeats are on their way.
-                [(bad, writers)] = server.query(
-                    "SELECT countIf(NOT balanced OR state = 'running'), count() FROM account WHERE run_id = {run_id:UUID} AND kind = 'rank'", run_id
-                )
-                time.sleep(_LOOK_S)
-            [(series,)] = server.query("SELECT count() FROM (SELECT DISTINCT name, rank FROM metrics WHERE run_id = {run_id:UUID})", run_id)
+            said: dict[str, Any] = json.loads(ranks.stdout.read())
+            while watch.look() < said["points"]:
+                pass
+            stored_s = watch.passed_s()
+            asked = {"run_id": said["run_id"]}
+            while left := server.query(_OPEN, asked)[0][0] + server.query(_UNSUMMARISED, asked)[0][0]:
+                watch.tell(f"{left} writers are not at their end, or not summarised yet")
+                for _ in range(round(_TELL_S / _LOOK_S)):
+                    watch.look()
+            summarised_s = watch.passed_s()
+            [(summarised,)] = server.query(_SUMMARISED, asked)
+            watch.tell("all is stored and summarised; the account of each writer reads every point")
+            [(bad, writers, stored)] = server.query(_ACCOUNT, asked)
+            accounted_s = watch.passed_s() - summarised_s
+            [(series,)] = server.query(_SERIES, asked)
+            watch.tell(f"{bad} of {writers} writers do not balance")
         finally:
             ranks.kill()
             ranks.wait()
@@ -76,12 +143,15 @@ def run(seconds: float) -> Iterator[Figure]:  # noqa: ARG001 - it takes what a h
     yield Figure("points", stored, "points", 1, Bar(">=", POINTS))
     yield Figure("series", series, "series", 1, Bar(">=", _RANKS * _METRICS))
     yield Figure("writers", writers, "writers", 1)
+    yield Figure("lasted_s", summarised_s, "s", 1)
     yield Figure("shipped_points_s", said["points"] / logged_s, "points/s", 1)
     yield Figure("stored_points_s", stored / stored_s, "points/s", 1)
     yield Figure("dropped", said["dropped"], "points", 1, Bar("==", 0))
-    yield Figure("balanced", float(bad == 0 and stored == said["points"]), "share", writers, Bar("==", 1))
-    for stage, most in _GROWTH.items():
-        values = [one[stage] for one in seen if stage in one]
-        early, late = (statistics.median(part) for part in (values[len(values) // 4 : len(values) // 2], values[3 * len(values) // 4 :]))
-        yield Figure(f"rss_mb_{stage}", late, "MiB", len(values))
-        yield Figure(f"growth_{stage}", late / early, "ratio", len(values), Bar("<=", most))
+    # The process that simulates is a writer of the run, too.
+    yield Figure("balanced", float(bad == 0 and stored == said["points"] and writers == said["writers"] + 1), "share", writers, Bar("==", 1))
+    yield Figure("summarised", float(summarised == said["points"]), "share", writers, Bar("==", 1))
+    yield Figure("accounted_s", accounted_s, "s", 1)
+    for stage, spent_s in watch.on_core_s.items():
+        yield Figure(f"core_s_{stage}", spent_s, "s", 1)
+    yield Figure("core_s", sum(watch.on_core_s.values()), "s", 1)
+    yield from memory_figures(watch.looks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.plots import PLOTS
 from benchmarks.registry import BENCHMARKS
@@ -25,6 +25,7 @@ _SHOWN = {
     "e2e-cores.svg": "Cores by stage, with the whole pipeline on this machine",
     "scale-rate.svg": "What a point costs each stage, by points a second",
     "scale-series.svg": "What a point costs each stage, by series",
+    "fleet-memory.svg": "Memory of each part while a hundred million points of a million series pass",
 }
 
 
@@ -35,15 +36,26 @@ def render(results: Sequence[Result]) -> str:
         machine, versions = one.machine, ", ".join(f"{name} {version}" for name, version in one.versions.items())
         parts.append(f"## {one.benchmark}\n\n{_sentence(BENCHMARKS[one.benchmark].about)}\n\n")
         parts += [f"![{_SHOWN[name]}](plots/{name})\n\n" for name, (benchmark, _) in PLOTS.items() if benchmark == one.benchmark]
-        parts.append("| figure | value | unit | bar | holds | n |\n| --- | ---: | --- | --- | --- | ---: |\n")
-        for row in one.figures:
-            verdict = {None: "", True: "yes", False: "**no**"}[row["holds"]]
-            parts.append(f"| `{row['figure']}` | {row['value']:,.4g} | {row['unit']} | {row['bar'] or ''} | {verdict} | {row['n']:,} |\n")
+        # What a plot shows place by place is there to look up, and not in the way.
+        placed = [row for row in one.figures if "." in row["figure"]]
+        plain = [row for row in one.figures if row not in placed]
+        tables = [_table(plain)] if plain else []
+        if placed:
+            tables.append(f"<details><summary>What the plots are drawn from</summary>\n\n{_table(placed)}\n</details>\n")
+        parts.append("\n".join(tables))
         parts.append(
             f"\nMeasured {one.measured} at commit {one.commit}; {machine['cores']} cores of {machine['processor']}, {machine['memory_gib']} GiB, {machine['system']}, "
             f"Python {machine['python']}; {versions}.\n\n"
         )
     return "".join(parts).rstrip("\n") + "\n"
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    out = "| figure | value | unit | bar | holds | n |\n| --- | ---: | --- | --- | --- | ---: |\n"
+    for row in rows:
+        verdict = {None: "", True: "yes", False: "**no**"}[row["holds"]]
+        out += f"| `{row['figure']}` | {row['value']:,.4g} | {row['unit']} | {row['bar'] or ''} | {verdict} | {row['n']:,} |\n"
+    return out
 
 
 def _missed(results: Sequence[Result]) -> str:
