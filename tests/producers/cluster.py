@@ -38,7 +38,8 @@ class Place:
     prefix: str
     journals: Path
     environ: dict[str, str]
-    agents: set[int] = field(default_factory=set[int])
+    # Descriptors of processes by their ids: an id alone may be another process's by the time that it is to be ended.
+    agents: dict[int, int] = field(default_factory=dict[int, int])
 
     @property
     def settings(self) -> Settings:
@@ -54,13 +55,20 @@ class Place:
         """The process id of the agent that holds the folder; 0 for none."""
         pid = holder(self.folder / LOCK_NAME)
         if pid > 0:
-            self.agents.add(pid)
+            self.note(pid)
         return pid
 
+    def note(self, pid: int) -> None:
+        """Notes an agent, which is ended with the others at the latest."""
+        with contextlib.suppress(ProcessLookupError):
+            if pid not in self.agents:
+                self.agents[pid] = os.pidfd_open(pid)
+
     def wait_for_agent(self, *, other_than: int = 0) -> int:
-        """The process id of an agent, waited for."""
-        wait_for(lambda: self.agent() not in (0, other_than), 20, lambda: f"an agent on {self.folder}: {self.log()}")
-        return self.agent()
+        """The process id of an agent, waited for; never 0, which would mean everybody to whom a signal is sent."""
+        seen = [0]
+        wait_for(lambda: seen.append(self.agent()) or seen[-1] not in (0, other_than), 20, lambda: f"an agent on {self.folder}: {self.log()}")
+        return seen[-1]
 
     def log(self, chars: int = 4000) -> str:
         """The end of the agents' log."""
@@ -106,17 +114,21 @@ class Place:
             time.sleep(0.05)
         left = self.agent()
         log = self.log()
-        for pid in self.agents:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._kill()
         assert left == 0, f"an agent was left: {log}"
 
     def kill_agents(self) -> None:
         """Ends the agents for good, where what is left of their work is no matter."""
-        for pid in self.agents | {self.agent()} - {0}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.agent()
+        self._kill()
         wait_for(lambda: self.agent() == 0, 5, "the agents to be gone")
+
+    def _kill(self) -> None:
+        while self.agents:
+            _, descriptor = self.agents.popitem()
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
 
 
 def _end(consumer: Consumer, partition: TopicPartition, timeout_s: float) -> int:

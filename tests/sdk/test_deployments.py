@@ -47,7 +47,7 @@ def test_a_kept_agent_serves_one_job_after_the_other(place: Place) -> None:
     first = runstream.init("tests", "before")
     begun = place.wait_for_agent()
     with subprocess.Popen([sys.executable, "-m", "runstream_producers.agent", "--keep"], env=place.environ, stderr=subprocess.DEVNULL) as kept:
-        place.agents.add(kept.pid)
+        place.note(kept.pid)
         assert first.finish(20).shipped
         wait_for(lambda: place.agent() == kept.pid, 20, "the kept agent to take over from the one that idles out")
         assert begun != kept.pid

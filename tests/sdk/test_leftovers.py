@@ -29,9 +29,9 @@ def die_together(place: Place, counts: Path) -> int:
     try:
         wait_for(lambda: returned(counts) > 2000, 20, "the rank to log")
         agent = place.wait_for_agent()
-    finally:
         # The rank's SDK would start another agent, so it goes first; frozen, the agent does not ship the rest meanwhile.
-        os.kill(place.agent(), signal.SIGSTOP)
+        os.kill(agent, signal.SIGSTOP)
+    finally:
         rank.kill()
         rank.wait()
         rank.communicate()

@@ -88,7 +88,8 @@ def test_other_connection_settings_have_an_agent_of_their_own(place: Place) -> N
     wait_for(lambda: all(holder(folder / LOCK_NAME) > 0 for folder in folders), 20, place.log)
     agents = {holder(folder / LOCK_NAME) for folder in folders}
     assert len(agents) == len(set(folders)) == 2
-    place.agents |= agents
+    for agent in agents:
+        place.note(agent)
     assert all(run.finish(20).shipped for run in runs), place.log()
     assert sorted(frame.run_id for frame in place.read("metric", MetricFrame) if frame.groups) == sorted(run.id for run in runs)
     wait_for(lambda: not any(holder(folder / LOCK_NAME) for folder in folders), 15, "both agents to idle out")
