@@ -21,7 +21,7 @@ _LOOK_S = 0.05
 
 
 def holder(lock: Path) -> int | None:
-    """The process that holds a POSIX lock on a file, as the kernel says; None where nobody does."""
+    """The process that holds a POSIX lock on a file, as the kernel says; None where nobody does, or a process of another container, which has no number here."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -31,7 +31,8 @@ def holder(lock: Path) -> int | None:
     finally:
         os.close(descriptor)
     kind, _, _, _, pid = _FLOCK.unpack(answer)
-    return None if kind == fcntl.F_UNLCK else pid
+    # A signal to 0 or less would be one to many.
+    return None if kind == fcntl.F_UNLCK or pid <= 0 else pid
 
 
 def end_agents(journals: Path, *, timeout_s: float) -> None:
