@@ -19,6 +19,8 @@ CODECS: tuple[Codec, ...] = ("none", "gzip", "snappy", "lz4", "zstd")
 COMPRESSED: tuple[Codec, ...] = CODECS[1:]
 _TIMEOUT_S = 30.0
 _ALL_REPLICAS = -1
+# Of a topic that has just been made: its partition is not known, or has no leader yet.
+_NOT_YET = {3, 6}
 _PRODUCE, _VERSION = 0, 7  # The first version that may carry zstd.
 
 
@@ -28,11 +30,12 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def records(values: list[bytes]) -> bytes:
-    """Records without keys as they stand in a batch, one after the other."""
+def records(values: list[bytes], key: bytes | None = None) -> bytes:
+    """Records of one key as they stand in a batch, one after the other."""
+    keyed = _varint(-1) if key is None else _varint(len(key)) + key
     out: list[bytes] = []
     for delta, value in enumerate(values):
-        body = b"\0" + _varint(0) + _varint(delta) + _varint(-1) + _varint(len(value)) + value + _varint(0)
+        body = b"\0" + _varint(0) + _varint(delta) + keyed + _varint(len(value)) + value + _varint(0)
         out.append(_varint(len(body)) + body)
     return b"".join(out)
 
@@ -63,13 +66,23 @@ def batch(codec: Codec, payload: bytes, count: int) -> bytes:
     return struct.pack(">qi", 0, len(rest)) + rest
 
 
-def of(codec: Codec, values: list[bytes]) -> bytes:
+def of(codec: Codec, values: list[bytes], key: bytes | None = None) -> bytes:
     """A batch of values."""
-    return batch(codec, compressed(codec, records(values)), len(values))
+    return batch(codec, compressed(codec, records(values, key)), len(values))
 
 
 def send(kafka: str, topic: str, data: bytes, partition: int = 0) -> int:
     """Writes a batch to a partition, whose leader must be that broker; the offset of its first record. Fails where the broker refuses it."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        error, offset = _sent(kafka, topic, data, partition)
+        if error not in _NOT_YET or time.monotonic() > deadline:
+            assert error == 0, f"the broker refused the batch with error {error}"
+            return offset
+        time.sleep(0.05)
+
+
+def _sent(kafka: str, topic: str, data: bytes, partition: int) -> tuple[int, int]:
     host, _, port = kafka.partition(":")
     name = struct.pack(">h", len(topic)) + topic.encode()
     body = struct.pack(">hhihhhi", _PRODUCE, _VERSION, 1, -1, -1, _ALL_REPLICAS, int(1000 * _TIMEOUT_S))
@@ -79,5 +92,4 @@ def send(kafka: str, topic: str, data: bytes, partition: int = 0) -> int:
         answer = answers.read(struct.unpack(">i", answers.read(4))[0])
     # The request's number, one topic with its name, one partition: its number, an error, the offset.
     _, error, offset = struct.unpack_from(">ihq", answer, 4 + 4 + len(name) + 4)
-    assert error == 0, f"the broker refused the batch with error {error}"
-    return offset
+    return error, offset

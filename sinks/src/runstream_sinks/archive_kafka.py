@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from runstream_sinks.archive_files import Name, Raw
 from runstream_sinks.kafka import place_of, refusal, time_ms_of
 from runstream_sinks.kafka_config import consumer_config
+from runstream_sinks.kafka_passing import Passing
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.ledger import Place
 from runstream_sinks.log import log, logger
@@ -63,6 +64,7 @@ class Stream:
     def __init__(self, settings: Settings) -> None:
         self._consumer = Consumer({**consumer_config(settings), "group.id": group_of(settings), "error_cb": self._on_error}, logger=logger)
         self._settings = settings
+        self._passing = Passing(settings)
         self._assigned: set[Place] = set()
         self._paused = False
 
@@ -114,7 +116,12 @@ class Stream:
                 refused = refusal(error)
                 if refused is not None:
                     raise refused
-                self._on_error(error)
+                # The sinks set it aside; of it the archive has nothing to write.
+                passed = self._passing.look(raw)
+                if passed is None:
+                    self._on_error(error)
+                else:
+                    self._passing.go_on(self._consumer, passed)
                 continue
             place, offset = place_of(raw)
             headers = tuple((name, value.encode() if isinstance(value, str) else value) for name, value in raw.headers() or ())

@@ -14,6 +14,7 @@ from runstream_schemas.settings import SettingsError
 from runstream_schemas.topics import TOPICS
 from runstream_sinks.errors import KafkaRefused
 from runstream_sinks.kafka_config import consumer_config, producer_config, reader_config
+from runstream_sinks.kafka_passing import Passed, Passing
 from runstream_sinks.ledger import Mark, Place, Position
 from runstream_sinks.log import log, logger
 from runstream_sinks.pipeline import Message
@@ -90,6 +91,11 @@ def message_of(raw: RawMessage) -> Message:
     return Message(Position(place, offset, raw.leader_epoch()), time_ms_of(raw), raw.key(), raw.value())
 
 
+def message_for(passed: Passed) -> Message:
+    """What stands in the pipeline for a batch that was passed."""
+    return Message(Position(passed.place, passed.end - 1), 0, None, None, passed.reason)
+
+
 def _partitions(places: Iterable[Place]) -> list[TopicPartition]:
     return [TopicPartition(place.topic, place.partition) for place in places]
 
@@ -121,6 +127,7 @@ class Source:
             self._consumer = Consumer({**consumer_config(settings), "error_cb": self._on_error, "on_commit": self._on_commit}, logger=logger)
         except KafkaException as error:
             raise _does_not_fit(error) from None
+        self._passing = Passing(settings)
         self._paused: set[Place] = set()
         self._assigned: set[Place] = set()
 
@@ -160,6 +167,9 @@ class Source:
                 out.append(message_of(raw))
             elif (refused := refusal(error)) is not None:
                 raise refused
+            elif (passed := self._passing.look(raw)) is not None:
+                if self._passing.go_on(self._consumer, passed):
+                    out.append(message_for(passed))
             else:
                 self._on_error(error)
         return out
@@ -255,6 +265,7 @@ class SchemaReader:
         self._catalogue = catalogue
         self._topic = TOPICS["schema"].full_name(settings.topic_prefix)
         self._config = {**reader_config(settings), "group.id": f"{settings.topic_prefix}-sinks-schemas", "enable.partition.eof": True, "error_cb": _Errors()}
+        self._passing = Passing(settings)
         self._consumer: Consumer | None = None
         self._next = 0
 
@@ -280,6 +291,8 @@ class SchemaReader:
                     self._learn(raw.value())
                 elif error.code() == KafkaError._PARTITION_EOF:
                     self._next = raw.offset() or 0
+                elif (passed := self._passing.look(raw)) is not None and self._passing.go_on(self._consumer, passed):
+                    self._next = passed.end
         return self._next >= end
 
     def _learn(self, value: bytes | None) -> None:

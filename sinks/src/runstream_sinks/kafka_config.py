@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runstream_schemas.topics import MESSAGE_BYTES_MAX
+from runstream_schemas.topics import BATCH_BYTES_MAX, MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from runstream_schemas.settings import Settings
@@ -16,6 +16,8 @@ SESSION_TIMEOUT_MS = 6_000
 STATIC_SESSION_TIMEOUT_MS = 45_000
 # What librdkafka may fetch ahead, over all partitions.
 FETCH_AHEAD_KB = 32 * 1024
+# An answer of a broker holds so many bytes of batches, or one batch, and some for each partition. It bounds what librdkafka makes of a batch in zstd as well, though of no other codec.
+ANSWER_BYTES_MAX = BATCH_BYTES_MAX + (1 << 20)
 
 _OF_MEMBERS = ("group.instance.id", "group.protocol", "group.remote.assignor")
 
@@ -43,6 +45,8 @@ def consumer_config(settings: Settings) -> dict[str, str | int | float | bool]:
         "auto.offset.reset": "earliest",
         "max.poll.interval.ms": 300_000,
         "queued.max.messages.kbytes": FETCH_AHEAD_KB,
+        "fetch.max.bytes": BATCH_BYTES_MAX,
+        "receive.message.max.bytes": ANSWER_BYTES_MAX,
         "fetch.wait.max.ms": 100,
         "topic.metadata.refresh.interval.ms": 10_000,
         **_membership(settings),

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from runstream_sinks.errors import KafkaAway, KafkaRefused
-from runstream_sinks.kafka import message_of, place_of, refusal
+from runstream_sinks.kafka import message_for, message_of, place_of, refusal
 from runstream_sinks.kafka_config import reader_config
+from runstream_sinks.kafka_passing import Passing
 from runstream_sinks.ledger import Mark, Place
 from runstream_sinks.log import log, logger
 
@@ -55,6 +56,7 @@ class Reader:
         self._kafka = settings.kafka
         self._group = group
         self._consumer = Consumer({**reader_config(settings), "group.id": group, "enable.partition.eof": True, "error_cb": self._on_error}, logger=logger)
+        self._passing = Passing(settings)
         self._spans: dict[Place, Span] = {}
         self._next: dict[Place, int] = {}
         self._paused: set[Place] = set()
@@ -142,18 +144,27 @@ class Reader:
                 refused = _refused(error)
                 if refused is not None:
                     raise refused
-                self._on_error(error)
+                passed = self._passing.look(raw)
+                if passed is None:
+                    self._on_error(error)
+                elif self._passing.go_on(self._consumer, passed):
+                    out.append(message_for(passed))
+                    self._reached(passed.place, passed.end)
                 continue
             place, offset = place_of(raw)
             if place in self._done:
                 continue
             end = self._spans[place].end
-            self._next[place] = offset if error is not None else offset + 1
             if error is None and (end is None or offset < end):
                 out.append(message_of(raw))
-            if end is not None and self._next[place] >= end:
-                self._finish(place)
+            self._reached(place, offset if error is not None else offset + 1)
         return out
+
+    def _reached(self, place: Place, offset: int) -> None:
+        self._next[place] = offset
+        end = self._spans[place].end
+        if end is not None and offset >= end:
+            self._finish(place)
 
     def read(self, spans: Mapping[Place, Span]) -> Iterator[Message]:
         """All records of spans that have an end. Raises KafkaAway when nothing comes for a while though they are not at their ends."""
