@@ -67,6 +67,31 @@ def test_python_is_never_left_out() -> None:
     assert _conda.relaxed([Spec("python", "3.11"), NUMPY], missing.format("3.11"), 1) == [Spec("python"), NUMPY]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "UnavailableInvalidChannel: HTTP 404 NOT FOUND for channel corp <https://host/corp>\n\nThe channel is not accessible or is invalid.",
+        "UnavailableInvalidChannel: HTTP 401 UNAUTHORIZED for channel corp <https://host/corp>",
+        "critical libmamba Download error (37) file [https://host/corp/noarch/repodata.json]: https://host/corp/noarch/repodata.json.zst",
+    ],
+    ids=["gone", "private", "libmamba"],
+)
+def test_a_channel_that_cannot_be_read_is_left_out(said: str, tmp_path: Path) -> None:
+    """The others are asked for all of it; where it was the only one, that is the reason."""
+    assert _conda.unreachable(["conda-forge", "corp"], said) == ["corp"]
+    assert _conda.unreachable(["conda-forge", "https://host/corp"], said.replace("channel corp", "channel https://host/corp")) == ["https://host/corp"]
+    assert _conda.unreachable(["conda-forge", "host"], said) == []
+    program, prefix = tmp_path / "stub", tmp_path / "env"
+    program.write_text(
+        f"#!/bin/sh\ncat > {tmp_path}/said <<'END'\n{said}\nEND\n"
+        + f'for file; do :; done\ngrep -q corp "$file" && cat {tmp_path}/said && exit 1\nmkdir -p {prefix}/bin\ntouch {prefix}/bin/python\n'
+    )
+    program.chmod(0o755)
+    assert _conda.make(str(program), prefix, ["conda-forge", "corp"], [PYTHON, NUMPY], lambda _: None) == _conda.Made({})
+    made = _conda.make(str(program), prefix, ["corp"], [PYTHON], lambda _: None)
+    assert made.said.startswith(said.split("\n")[0])
+
+
 def test_an_environment_of_another_platform_loses_its_builds_at_once() -> None:
     """A solver that names one package at a time is not asked a hundred times: after some rounds all builds are left out, then all but Python and pip."""
     said = "nothing provides requested mkl 2024.1"

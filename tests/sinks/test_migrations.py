@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import get_args
+
 import pytest
 
+from runstream_schemas import catalogue, records
 from runstream_sinks.errors import MigrationMismatch
 from runstream_sinks.migrations import bundled, parse, plan
 
@@ -19,6 +24,16 @@ def test_statements_end_at_a_semicolon_at_the_end_of_a_line() -> None:
     made = parse("0007_some_name.sql", "-- about;\nSELECT 1;\n\nSELECT\n  ';a' -- b\n;\n")
     assert (made.number, made.name) == (7, "some_name")
     assert made.statements == ("SELECT 1", "SELECT\n  ';a' -- b")
+
+
+def test_descriptions_name_every_kind_of_writer() -> None:
+    """The schema, and the comment of each column with a writer's kind."""
+    kinds = get_args(records.WriterKind)
+    [field] = [one for one in json.loads(catalogue.bundled().newest("Writer").text)["fields"] if one["name"] == "kind"]
+    comments = [line for one in bundled() for text in one.statements for line in text.splitlines() if "kind LowCardinality" in line and "rank for" in line]
+    assert len(comments) == 3
+    for told in (field["doc"], *comments):
+        assert [kind for kind in kinds if not re.search(rf"\b{kind}\b", told)] == []
 
 
 def test_only_what_is_missing_is_applied() -> None:

@@ -30,8 +30,11 @@ _ROUNDS_MAX = 16
 _ABSENT = re.compile(r"does not exist|nothing provides|no candidates|not available|not found|NotFound", re.IGNORECASE)
 _LISTED = re.compile(r"NotFound|not available|not found|missing from", re.IGNORECASE)
 _IN_THE_WAY = re.compile(r"would require|cannot be installed|not installable|needed by|conflict", re.IGNORECASE)
-_HOPELESS = re.compile(r"connection (?:failed|refused|error)|could not resolve|HTTP 000|no space left|permission denied|NotWritable|NoWritable", re.IGNORECASE)
-_ERROR = re.compile(r"\w*(?:Error|Exception)\b|\b(?:error|critical)\b")
+_HOPELESS = re.compile(
+    r"connection (?:failed|refused|error)|could not resolve|HTTP 000|no space left|permission denied|InvalidChannel|NotWritable|NoWritable", re.IGNORECASE
+)
+_NO_CHANNEL = re.compile(r"for channel (\S+)|(\S+)/(?:noarch|[a-z]+-[a-z0-9_]+)/repodata", re.IGNORECASE)
+_ERROR = re.compile(r"\w*(?:Error|Exception)\b|^[A-Z][a-z]+[A-Z]\w*: |\b(?:error|critical)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,16 @@ def make(executable: str, prefix: Path, channels: Sequence[str], specs: Sequence
     until = time.monotonic() + _pip.TIMEOUT_S
     failed: dict[str, str] = {}
     wanted = list(specs)
-    for rounds in range(_ROUNDS_MAX + len(_KEPT) + 3):
+    for rounds in range(_ROUNDS_MAX + len(_KEPT) + len(channels) + 3):
         said = _run(executable, prefix, file("runstream", channels, wanted), until - time.monotonic())
         if said is None:
             return Made(failed)
         shutil.rmtree(prefix, ignore_errors=True)  # What a failed attempt left would be in the next one's way.
+        gone = unreachable(channels, said)
+        if gone and len(gone) < len(channels):
+            tell(f"{Path(executable).name} could not read {', '.join(gone)}: trying without")
+            channels = [one for one in channels if one not in gone]
+            continue
         less = relaxed(wanted, said, rounds)
         if less is None or time.monotonic() > until:
             return Made(failed, _why(said))
@@ -93,6 +101,12 @@ def make(executable: str, prefix: Path, channels: Sequence[str], specs: Sequence
         tell(f"{Path(executable).name} could not make it with {', '.join(changed[:5])}{' and others' if len(changed) > 5 else ''}: trying with less")
         wanted = less
     return Made(failed, "it failed at each attempt with less")
+
+
+def unreachable(channels: Sequence[str], said: str) -> list[str]:
+    """The channels that are not there any more, or not for us, by what was said."""
+    named = [name.strip("<>'\"") for pair in _NO_CHANNEL.findall(said) for name in pair if name]
+    return [one for one in channels if any(name == one or name.endswith(f"/{one}") for name in named)]
 
 
 def relaxed(specs: Sequence[Spec], said: str, rounds: int) -> list[Spec] | None:
