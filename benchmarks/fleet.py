@@ -3,13 +3,14 @@
 `runstream simulate` logs as fast as everything ships, the restart after a lost node included. Every second the resident memory of each part is looked at, until all rows and
 summaries are in ClickHouse: `rss_mb_….part_NN` is the median over a twelfth of the time, and `growth_…` that over its last quarter over that over the second, by when all series are known.
 Then the views are asked: `balanced` is the account of each of the 2,000 writers, `summarised` whether the summaries have every point once, `accounted_s` how long the account takes, which
-reads all of them. `core_s_…` is what each part has spent on a core until the summaries are there: half of their sum is what it takes on two cores that do nothing else. How far it is
-stands on the standard error every ten seconds.
+reads all of them. `core_s_…` is what each part has spent on a core until the summaries are there: half of their sum is what it takes on two cores that do nothing else. Whether
+they had something else to do, `load` says, the machine's load average. How far it is stands on the standard error every ten seconds.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -59,6 +60,7 @@ class Watch:
     told: float = 0.0
     looks: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     on_core_s: dict[str, float] = field(default_factory=dict[str, float])
+    loads: list[float] = field(default_factory=list[float])
 
     def look(self, ranks: psutil.Process | None = None) -> int:
         """One look, and the pause after it; rows in ClickHouse, repeats included. Raises TimeoutError as `tell` does."""
@@ -71,6 +73,7 @@ class Watch:
         self.on_core_s |= on_core_s
         [(rows,)] = self.server.query(_ROWS)
         self.looks.append(rss_mb)
+        self.loads.append(os.getloadavg()[0])
         now = self.passed_s()
         if now - self.told >= _TELL_S:
             self.told = now
@@ -154,4 +157,5 @@ def run(seconds: float) -> Iterator[Figure]:  # noqa: ARG001 - it takes what a h
     for stage, spent_s in watch.on_core_s.items():
         yield Figure(f"core_s_{stage}", spent_s, "s", 1)
     yield Figure("core_s", sum(watch.on_core_s.values()), "s", 1)
+    yield Figure("load", statistics.median(watch.loads), "processes", len(watch.loads))
     yield from memory_figures(watch.looks)
