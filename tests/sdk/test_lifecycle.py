@@ -348,22 +348,29 @@ def test_init_does_not_wait(place: Place) -> None:
 
 
 GRACEFUL = """
-sys.setswitchinterval(0.5)  # The thread that watches for a stuck main thread comes to look only once the handler is gone again.
-import signal
+from runstream import _hooks
+_hooks.STUCK_S = 0.4
+sys.setswitchinterval(0.3)  # The thread that watches for a stuck main thread comes to look only once the handler is gone again.
 ours = signal.signal(signal.SIGTERM, lambda *_: None)
 os.kill(os.getpid(), signal.SIGTERM)
 signal.signal(signal.SIGTERM, ours)
-until = time.monotonic() + 2.8
+until = time.monotonic() + 1.5
 """
 COMPUTES = "while time.monotonic() < until:\n    sum(range(1000))\n"
-WAITS = "import subprocess\nsubprocess.run(['sleep', '2.8'], check=True)\n"
+WAITS = "import subprocess\nsubprocess.run(['sleep', '1.5'], check=True)\n"
+NOHUP = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
 
 
-@pytest.mark.parametrize("goes_on", [COMPUTES, WAITS], ids=["computes", "waits"])
-def test_a_signal_that_a_handler_of_the_user_took_for_a_moment_ends_nothing(offline: Offline, goes_on: str) -> None:
-    """A handler that stands for a part of a program, takes a SIGTERM and goes, leaves the process running, though ours stands there again when the signal is looked at. Afterwards a
-    SIGHUP means what it means.
+@pytest.mark.parametrize(
+    ("before", "goes_on", "last"),
+    [("", COMPUTES, signal.SIGTERM), ("", WAITS, signal.SIGTERM), ("", WAITS, signal.SIGHUP), (NOHUP, WAITS, signal.SIGTERM)],
+    ids=["computes", "waits", "waits-then-sighup", "waits-under-nohup"],
+)
+def test_a_signal_that_a_handler_of_the_user_took_for_a_moment_ends_nothing(offline: Offline, before: str, goes_on: str, last: signal.Signals) -> None:
+    """A handler that stands for a part of a program, takes a SIGTERM and goes, leaves the process running, though ours stands there again when the signal is looked at, and though the
+    main thread then waits for long. The next signal means what it means.
     """
-    done = run_script(offline, BEGIN + GRACEFUL + goes_on + "run.log({'after': 1.0})\nprint('went on', flush=True)\nos.kill(os.getpid(), signal.SIGHUP)\n")
-    assert (done.stdout, done.returncode) == ("went on\n", -signal.SIGHUP), done.stderr
-    assert ends(offline) == [("killed", "SIGHUP")]
+    script = f"run.log({{'after': 1.0}})\nprint('went on', flush=True)\nos.kill(os.getpid(), {int(last)})\n"
+    done = run_script(offline, before + BEGIN + GRACEFUL + goes_on + script)
+    assert (done.stdout, done.returncode) == ("went on\n", -last), done.stderr
+    assert ends(offline) == [("killed", last.name)]

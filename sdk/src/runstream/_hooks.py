@@ -6,7 +6,7 @@ Signals: a handler is put only where Python's handler or the default action stan
 and calls that. With the default action below it, it ends the runs within `SIGNAL_TIMEOUT_S` and lets the process die of the signal, as it would have without us; unless
 somebody has put a handler on top of ours meanwhile, who then decides what becomes of the process. A handler of Python waits for the main thread: where that hangs in C code
 (a collective whose other ranks are gone), a thread does the same after `STUCK_S`, so that SIGTERM still ends what it would have ended. A main thread that waits in a call of
-Python's runs handlers meanwhile, and does not hang: before it ends anything, the thread asks it with the other of SIGTERM and SIGHUP, which is swallowed.
+Python's runs handlers meanwhile, and does not hang: before it ends anything, the thread asks it with the other of SIGTERM and SIGHUP, or with the same again, which is swallowed.
 """
 
 from __future__ import annotations
@@ -364,14 +364,14 @@ def _unhandled(number: int, nudges: list[int]) -> bool:
 
 
 def _answers_nudge(number: int, nudges: list[int]) -> bool:
-    """Whether the main thread runs a handler now: that of the other signal of an end, which is sent to it and means nothing this once. Where that one is not ours it cannot be asked."""
-    other = next((one for one in _ENDING if one != number and _ends_process(one)), None)
-    main = threading.main_thread().ident
-    if other is None or main is None:
-        return False
-    nudges.append(other)  # It comes through the pipe as well.
-    _Stuck.nudge = other
-    signal.pthread_kill(main, other)
+    """Whether the main thread runs a handler now: that of the other signal of an end, which is sent to it and means nothing this once. Where that one is not ours, as under nohup,
+    the same one serves: a main thread that has waited for its handler until this very moment misses it then.
+    """
+    if not _ends_process(number) or (main := threading.main_thread().ident) is None:
+        return True
+    _Stuck.nudge = next((one for one in _ENDING if one != number and _ends_process(one)), number)
+    nudges.append(_Stuck.nudge)  # It comes through the pipe as well.
+    signal.pthread_kill(main, _Stuck.nudge)
     until = clock.monotonic() + NUDGE_S
     while _Stuck.nudge and clock.monotonic() < until:
         clock.sleep(0.01)
