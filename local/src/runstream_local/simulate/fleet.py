@@ -87,7 +87,7 @@ class Simulation:
                     yield from self._log(writers, step, attempt, offset_s)
                     yield from self._keep_pace(writers, begun)
                     yield self.progress
-            except GeneratorExit:
+            except (GeneratorExit, KeyboardInterrupt):
                 self._end(writers, [_STOPPED] * len(writers))
                 raise
             except BaseException as error:
