@@ -7,6 +7,7 @@ import sys
 
 from runstream_processors import log
 from runstream_processors.errors import NotReady
+from runstream_schemas.clocks import end_where_set_back
 from runstream_schemas.settings import SettingsError, load
 
 
@@ -18,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     log.set_up()
     try:
         settings = load()
+        end_where_set_back(log.clock_was_set_back)
         if part == "worker":
             from runstream_processors import worker
 

@@ -22,3 +22,8 @@ def set_up() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def clock_was_set_back(by_s: float) -> None:
+    """The last line of a process that ends for it, see `runstream_schemas.clocks`."""
+    logging.getLogger("runstream_processors").error("the clock was set back, so that this process ends and another goes on", extra={"set_back_s": round(by_s)})

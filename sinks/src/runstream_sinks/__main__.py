@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from runstream_schemas.clocks import end_where_set_back
 from runstream_schemas.settings import SettingsError, load
 from runstream_sinks.commands import migrate
-from runstream_sinks.log import to_stderr
+from runstream_sinks.log import clock_was_set_back, to_stderr
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         from runstream_sinks import worker
 
         to_stderr(settings.log_format)
+        end_where_set_back(clock_was_set_back)
         return worker.main(settings)
     except SettingsError as error:
         sys.stderr.write(f"runstream_sinks: {error}\n")

@@ -15,12 +15,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from runstream_schemas.clocks import end_where_set_back
 from runstream_sinks.archive_files import Cutter, File, in_order
 from runstream_sinks.archive_kafka import Start, Stream, note_of
 from runstream_sinks.archive_store import ArchiveError, Store
 from runstream_sinks.archive_watch import ArchiveWatch
 from runstream_sinks.errors import SinksError
-from runstream_sinks.log import log
+from runstream_sinks.log import clock_was_set_back, log
 from runstream_sinks.readiness import ReadyFile, wait_for_topics
 from runstream_sinks.retry import delay_s
 
@@ -261,6 +262,7 @@ def _patiently(ask: Callable[[], tuple[int, Name | None]]) -> tuple[int, Name | 
 def main(settings: Settings, topics: Sequence[str], store: Store) -> int:
     """Runs a worker until SIGTERM or SIGINT; 0 when it drained, 1 when it stopped for a reason, which is logged."""
     worker = Archiver(settings, topics, store)
+    end_where_set_back(clock_was_set_back)
 
     def ask(signum: int, _: object) -> None:
         log.info("archive worker was asked to end", signal=signal.Signals(signum).name)

@@ -72,3 +72,8 @@ def to_stderr(form: Form = "text") -> None:
     # It logs a line without words for each failed connection; ours say what failed and how often.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+
+
+def clock_was_set_back(by_s: float) -> None:
+    """The last line of a process that ends for it, see `runstream_schemas.clocks`."""
+    log.error("the clock was set back, so that this process ends and another goes on", set_back_s=by_s)
