@@ -58,17 +58,17 @@ def compressed(codec: Codec, plain: bytes) -> bytes:
             return bytes(cramjam.zstd.compress(plain))
 
 
-def batch(codec: Codec, payload: bytes, count: int) -> bytes:
-    """A batch that says to hold `count` records in `payload`, which is compressed already."""
+def batch(codec: Codec, payload: bytes, count: int, first: int = 0) -> bytes:
+    """A batch that says to hold `count` records in `payload`, which is compressed already; `first` is its offset, which a broker chooses anew."""
     now_ms = time.time_ns() // 1_000_000
     checked = struct.pack(">hiqqqhii", CODECS.index(codec), count - 1, now_ms, now_ms, -1, -1, -1, count) + payload
     rest = struct.pack(">ibI", -1, 2, calc_crc32c(checked)) + checked
-    return struct.pack(">qi", 0, len(rest)) + rest
+    return struct.pack(">qi", first, len(rest)) + rest
 
 
-def of(codec: Codec, values: list[bytes], key: bytes | None = None) -> bytes:
+def of(codec: Codec, values: list[bytes], key: bytes | None = None, first: int = 0) -> bytes:
     """A batch of values."""
-    return batch(codec, compressed(codec, records(values, key)), len(values))
+    return batch(codec, compressed(codec, records(values, key)), len(values), first)
 
 
 def send(kafka: str, topic: str, data: bytes, partition: int = 0) -> int:

@@ -9,11 +9,13 @@ import asyncio
 import contextlib
 import logging
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.memory_records import MemoryRecords
 from faust import App
 
 from runstream_processors import bounded_batches
@@ -77,6 +79,23 @@ def test_producers_of_ours_stay_well_below_the_bound() -> None:
     assert DEAD_LETTER_BYTES_MAX + (1 << 20) < BATCH_BYTES_MAX
 
 
+def followed(kafka: str, topic: str, last: bytes) -> list[Followed]:
+    """What a follower of a topic is given up to a value."""
+    found: list[Followed] = []
+
+    async def follow() -> None:
+        task = asyncio.ensure_future(Follower(connection_of(Settings(kafka=kafka)), {topic: (1, found.append)}).run())
+        deadline = asyncio.get_running_loop().time() + 20
+        while not (found and found[-1].value == last) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(follow())
+    return found
+
+
 @pytest.mark.stack
 @each_codec
 def test_neighbours_of_a_bomb_are_read(kafka: str, codec: bombs.Codec, caplog: pytest.LogCaptureFixture) -> None:
@@ -85,23 +104,34 @@ def test_neighbours_of_a_bomb_are_read(kafka: str, codec: bombs.Codec, caplog: p
     bombs.send(kafka, topic, bombs.of(codec, [b"before"]))
     assert bombs.send(kafka, topic, bombs.of(codec, [bytes(BATCH_BYTES_MAX), b"with it"])) == 1
     bombs.send(kafka, topic, bombs.of(codec, [b"behind"]))
-    found: list[Followed] = []
-
-    async def follow() -> None:
-        task = asyncio.ensure_future(Follower(connection_of(Settings(kafka=kafka)), {topic: (1, found.append)}).run())
-        deadline = asyncio.get_running_loop().time() + 20
-        while not (found and found[-1].value == b"behind") and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
     bounded_batches._Complaint.at = 0.0  # It speaks now and then only.
     with caplog.at_level(logging.WARNING):
-        asyncio.run(follow())
+        found = followed(kafka, topic, b"behind")
     assert [(one.offset, one.value) for one in found] == [(0, b"before"), (3, b"behind")]
     said = next(one for one in caplog.records if "passed over" in one.message)
     assert (said.__dict__["first"], said.__dict__["next"], said.__dict__["topic"]) == (1, 3, topic)
+
+
+@pytest.mark.stack
+def test_what_is_left_of_an_answer_is_fetched_again(kafka: str) -> None:
+    """Batches that are below the bound are all read, however many of them one answer holds."""
+    topic = make_topic(kafka, partitions=1)
+    for _ in range(7):
+        bombs.send(kafka, topic, bombs.of("zstd", [bytes(BATCH_BYTES_MAX * 3 // 4)]))
+    bombs.send(kafka, topic, bombs.of("zstd", [b"last"]))
+    assert [one.offset for one in followed(kafka, topic, b"last")] == list(range(8))
+
+
+def test_many_batches_below_the_bound_come_in_portions() -> None:
+    """Of one answer no more is handed out than the bound and a batch; the position stands behind it, so that the rest is fetched again."""
+    bounded_batches.install()
+    size = BATCH_BYTES_MAX * 3 // 4
+    batches = [bombs.of("zstd", [bytes(size)], first=number) for number in range(5)]
+    records: Any = MemoryRecords(b"".join(batches))
+    answer: Any = fetcher.PartitionRecords(TopicPartition("topic", 0), records, [], 0, None, None, True, 0)
+    assert [len(one.value) for one in answer] == [size] * 3
+    assert 2 * size < bounded_batches.ANSWER_BYTES_MAX <= 3 * size
+    assert answer.next_fetch_offset == 3
 
 
 def test_faust_reads_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:

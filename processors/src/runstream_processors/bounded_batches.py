@@ -1,7 +1,8 @@
 """Record batches that expand past a bound are passed over instead of taking the worker's memory.
 
 aiokafka, and so Faust, decompresses whatever it is given, and a megabyte can become a gigabyte. Here is how the four codecs of Kafka are undone within a bound, and what aiokafka does with a
-batch that cannot be: its records are left out, its offsets are passed, and the log says where it is. The sinks meet the same batch and set it aside.
+batch that cannot be: its records are left out, its offsets are passed, and the log says where it is. The sinks meet the same batch and set it aside. Many batches that are just below the
+bound come in portions: what is left of an answer once so much of it was handed out is fetched again.
 """
 
 # aiokafka and cramjam are typed in part.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import struct
 import sys
+import threading
 import time
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 _GZIP = 31  # zlib's word for its format, header and checksum included.
 _XERIAL = b"\x82SNAPPY\x00"  # Snappy as Java frames it: this, two versions, then blocks that are led by their lengths.
 _XERIAL_HEADER_BYTES = 16
+# Of one partition in one answer of a broker, which may be 8 MiB as it comes: honest batches become two to four times as much. One batch more may be on top.
+ANSWER_BYTES_MAX = 2 * BATCH_BYTES_MAX
 # The most that a byte can become; a buffer need not be larger.
 _LZ4_RATIO = 255
 _COMPLAIN_INTERVAL_S = 10.0
@@ -108,23 +112,35 @@ def _too_large(limit: int) -> BatchRefused:
     return BatchRefused(f"it expands to more than {limit} bytes")
 
 
+class _Made(threading.local):
+    """Bytes that were decompressed in a thread so far."""
+
+    nbytes = 0
+
+
+_made = _Made()
+
+
 class _Batch:
     """A batch as aiokafka knows it, except that it is empty where it is refused."""
 
-    def __init__(self, batch: Any, place: Any) -> None:
+    def __init__(self, batch: Any, records: _Records) -> None:
         self._batch = batch
-        self._place = place
+        self._records = records
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
     def __iter__(self) -> Iterator[Any]:
+        before = _made.nbytes
         try:
             # This is where aiokafka decompresses.
             return iter(self._batch)
         except BatchRefused as error:
-            _say(self._place, self._batch, error)
+            _say(self._records.place, self._batch, error)
             return iter(())
+        finally:
+            self._records.nbytes += _made.nbytes - before
 
     def __next__(self) -> Any:
         return next(self._batch)
@@ -135,14 +151,15 @@ class _Records:
 
     def __init__(self, records: Any, place: Any) -> None:
         self._records = records
-        self._place = place
+        self.place = place
+        self.nbytes = 0
 
     def has_next(self) -> bool:
-        return self._records.has_next()
+        return self.nbytes < ANSWER_BYTES_MAX and self._records.has_next()
 
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
-        return None if batch is None else _Batch(batch, self._place)
+        return None if batch is None else _Batch(batch, self)
 
 
 class _PartitionRecords(fetcher.PartitionRecords):
@@ -165,11 +182,20 @@ def _say(place: Any, batch: Any, error: BatchRefused) -> None:
         logger.warning("a batch of records was passed over", extra={**facts, "reason": str(error), "batches": _Complaint.batches})
 
 
+def _counted(decode: Callable[[bytes | memoryview], bytes]) -> Callable[[bytes | memoryview], bytes]:
+    def counting(payload: bytes | memoryview) -> bytes:
+        plain = decode(payload)
+        _made.nbytes += len(plain)
+        return plain
+
+    return counting
+
+
 def install() -> None:
     """From now on every consumer of aiokafka in this process is bounded."""
     for batch in (DefaultRecordBatch, LegacyRecordBatch):
         codecs = sys.modules[batch.__module__]
         for decode in (gzip_decode, snappy_decode, lz4_decode, zstd_decode):
             if hasattr(codecs, decode.__name__):  # The old format knows no zstd.
-                setattr(codecs, decode.__name__, decode)
+                setattr(codecs, decode.__name__, _counted(decode))
     fetcher.PartitionRecords = _PartitionRecords
