@@ -54,17 +54,29 @@ _SERIES = "SELECT uniqExact(name, rank) FROM metric_points WHERE run_id = {run_i
 class Watch:
     """Looks at memory and rows once a second, keeps what it saw, and tells of it now and then."""
 
-    on_core: OnCore
+    journals: Path
     server: Server
+    restarts: int = 0
     begun: float = field(default_factory=time.monotonic)
     told: float = 0.0
     looks: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     on_core_s: dict[str, float] = field(default_factory=dict[str, float])
     loads: list[float] = field(default_factory=list[float])
+    on_core: OnCore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Finds the parts."""
+        self.on_core = OnCore(self.journals)
 
     def look(self, ranks: psutil.Process | None = None) -> int:
         """One look, and the pause after it; rows in ClickHouse, repeats included. Raises TimeoutError as `tell` does."""
-        on_core_s, rss_mb = self.on_core.look()
+        try:
+            on_core_s, rss_mb = self.on_core.look()
+        except psutil.NoSuchProcess as ended:
+            self.restarts += 1
+            self.tell(f"a part has ended, and is started again: pid {ended.pid}")
+            self.on_core = OnCore(self.journals)
+            on_core_s, rss_mb = {}, {}
         if ranks is not None:
             with ranks.oneshot():
                 if ranks.status() != psutil.STATUS_ZOMBIE:
@@ -115,7 +127,7 @@ def run(seconds: float) -> Iterator[Figure]:  # noqa: ARG001 - it takes what a h
     argv = ["--ranks", str(_RANKS), "--metrics", str(_METRICS), "--rate", str(_RATE), "--hours", str(steps / _RATE / 3600.0), "--json"]
     with pipeline() as journals:
         server = Server(load().clickhouse_url, load().clickhouse_database, timeout_s=600.0)
-        watch = Watch(OnCore(journals), server)
+        watch = Watch(journals, server)
         ranks = subprocess.Popen([Path(sys.executable).with_name("runstream"), "simulate", *argv], stdout=subprocess.PIPE, text=True)
         try:
             process = psutil.Process(ranks.pid)
@@ -157,5 +169,6 @@ def run(seconds: float) -> Iterator[Figure]:  # noqa: ARG001 - it takes what a h
     for stage, spent_s in watch.on_core_s.items():
         yield Figure(f"core_s_{stage}", spent_s, "s", 1)
     yield Figure("core_s", sum(watch.on_core_s.values()), "s", 1)
+    yield Figure("restarts", watch.restarts, "restarts", 1, Bar("==", 0))
     yield Figure("load", statistics.median(watch.loads), "processes", len(watch.loads))
     yield from memory_figures(watch.looks)
