@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from benchmarks.broker import temporary_folder
 from benchmarks.figures import Bar, Figure
@@ -15,7 +14,6 @@ from tests.faults.schedule import every_part_once, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
 # Where journals usually are; the folder is on a disk, since a small file system of its own is mounted for full disks.
 _DISK = Path("/var/tmp")
@@ -31,8 +29,6 @@ def run(seconds: float) -> Iterator[Figure]:
 
 def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
     """Lives through so many seeds from the first on; seed 0 is the fixed plan that kills every part. Tells each on the standard error as it ends."""
-    # Asked to end, it leaves no stack, rank or mounted disk behind, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _end)
     kinds, missing = able()
     for sentence in missing:
         _say(f"this machine takes {sentence}")
@@ -75,10 +71,6 @@ def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
     yield Figure("seeds_failed", len(failed), "seeds", lived, _FOUND)
     for figure in ("poison_injected", "points_dropped", "blows"):
         yield Figure(figure, totals[figure], "count", lived)
-
-
-def _end(number: int, _: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def _say(text: str) -> None:
