@@ -11,9 +11,10 @@ from runstream_producers.topics import ensure_topics
 from runstream_schemas import wire
 from runstream_schemas.catalogue import Catalogue, bundled
 from runstream_schemas.records import Schema
-from runstream_schemas.topics import BATCH_BYTES_MAX, TOPICS
+from runstream_schemas.topics import DEAD_LETTER_BYTES_MAX, TOPICS
 from runstream_sinks.archive_kafka import Stream
 from runstream_sinks.kafka import SchemaReader
+from runstream_sinks.kafka_config import ANSWER_BYTES_MAX
 from runstream_sinks.kafka_passing import end_of
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.ledger import Place
@@ -46,6 +47,11 @@ def test_the_end_of_a_batch_is_found_to_the_record(first: int, count: int, more:
     assert len(looks) <= 2 * count.bit_length() + 1
 
 
+def test_no_honest_batch_is_refused() -> None:
+    """librdkafka triples the room for a batch that does not say what it becomes, and refuses it once that is past the bound; honest ones are a message and a mebibyte at most."""
+    assert 3 * (DEAD_LETTER_BYTES_MAX + (1 << 20)) < ANSWER_BYTES_MAX
+
+
 @pytest.mark.stack
 def test_a_batch_that_expands_past_the_bound_is_set_aside_whole(pipe: Pipe) -> None:
     """Two of them, one behind the other, between good records: the sinks set each aside by one letter, commit past it and store its neighbours.
@@ -54,7 +60,7 @@ def test_a_batch_that_expands_past_the_bound_is_set_aside_whole(pipe: Pipe) -> N
     """
     run_id, kafka, prefix = new_run(), pipe.settings.kafka, pipe.settings.topic_prefix
     events = TOPICS["event"].full_name(prefix)
-    bomb = [bytes(2 * BATCH_BYTES_MAX // RECORDS)] * RECORDS
+    bomb = [bytes(2 * ANSWER_BYTES_MAX // RECORDS)] * RECORDS
     bombs.send(kafka, events, bombs.of("zstd", [wire.encode(examples.event(run_id))]))
     assert bombs.send(kafka, events, bombs.of("zstd", bomb)) == 1
     bombs.send(kafka, events, bombs.of("zstd", bomb))
@@ -83,7 +89,7 @@ def test_one_on_the_schema_topic_hides_no_schema_behind_it(kafka: str) -> None:
     settings = settings_of(kafka, "http://127.0.0.1:1", "none")
     ensure_topics(settings)
     topic = TOPICS["schema"].full_name(settings.topic_prefix)
-    bombs.send(kafka, topic, bombs.of("zstd", [bytes(2 * BATCH_BYTES_MAX)], b"key"))
+    bombs.send(kafka, topic, bombs.of("zstd", [bytes(2 * ANSWER_BYTES_MAX)], b"key"))
     bombs.send(kafka, topic, bombs.of("none", [wire.encode(Schema(NEXT.schema_id, "Event", 99, NEXT_TEXT))], b"other key"))
     catalogue = Catalogue(bundled().entries())
     reader = SchemaReader(settings, catalogue)
