@@ -22,6 +22,8 @@ SETTLE_S = 90.0
 _LOOK_S = 0.25
 _POINTS = "SELECT rank, writer, name, step, value FROM metrics WHERE run_id = {run:UUID} AND context = 'training'"
 _ALERTS = "SELECT rule, writer, count() AS n, uniqExact(seq) AS d FROM alerts WHERE run_id = {run:UUID} GROUP BY rule, writer"
+_SERIES = "SELECT writer, name, context, subject FROM {view} WHERE run_id = {{run:UUID}}"
+_BEYOND = f"SELECT count() AS n FROM ({_SERIES.format(view='summaries')} EXCEPT ({_SERIES.format(view='metrics')} UNION ALL {_SERIES.format(view='hardware')}))"
 _IDENTITIES = {
     "metrics": "writer, seq, name, context, subject",
     "hardware": "writer, seq, name, context, subject",
@@ -81,7 +83,7 @@ def arrived(answers: Answers, job: Job, limit_s: float = SETTLE_S) -> bool:
 
 
 def judge(stage: Stage, job: Job, limit_s: float = SETTLE_S) -> Findings:
-    """Compares ledgers and views; waits a while for what follows the points: alerts, summaries, dead letters."""
+    """Compares ledgers and views; waits a while for what follows the points: summaries, dead letters, alerts. What must be there once is counted last, when all has come."""
     answers, found = stage.answers, Findings()
     stored = answers.rows(_POINTS, run=job.run_id)
     by_writer: dict[int, list[int]] = {}
@@ -89,14 +91,14 @@ def judge(stage: Stage, job: Job, limit_s: float = SETTLE_S) -> Findings:
         if row["name"] == known.METRICS[0]:
             by_writer.setdefault(row["writer"], []).append(row["step"])
     _judge_points(found, job, stored)
-    _judge_doubles(found, answers, job.run_id)
     _judge_records(found, answers, job)
     steps = {
         one.writer: sorted({*one.kept(), *(step for step in by_writer.get(one.writer, []) if one.was_killed and step == one.next_step)}) for one in job.ranks
     }
-    _judge_alerts(found, answers, job.run_id, steps, limit_s)
     _judge_summaries(found, answers, job.run_id, limit_s)
-    _judge_letters(found, stage, limit_s)
+    _judge_letters(found, stage.answers, stage.letters, limit_s)
+    _judge_alerts(found, answers, job.run_id, steps, limit_s)
+    _judge_doubles(found, answers, job.run_id)
     before = answers.rows("SELECT count() AS n FROM metric_points WHERE run_id = {run:UUID}", run=job.run_id)[0]["n"]
     found.repeats = int(before) - answers.count("metrics", job.run_id)
     return found
@@ -186,19 +188,21 @@ def _judge_summaries(found: Findings, answers: Answers, run_id: str, limit_s: fl
 
     _holds(is_so, limit_s)
     found.summaries_wrong = found.blame(len(wrong), f"{len(wrong)} summaries differ from their recomputation, such as {wrong[:2]}")
+    extra = answers.rows(_BEYOND, run=run_id)[0]["n"]
+    found.invented += found.blame(extra, f"{extra} summaries are of series that have no points")
 
 
-def _judge_letters(found: Findings, stage: Stage, limit_s: float) -> None:
+def _judge_letters(found: Findings, answers: Answers, letters: set[tuple[str, int, int]], limit_s: float) -> None:
     shown: Counter[tuple[str, int, int]] = Counter()
 
     def is_so() -> bool:
         nonlocal shown
-        rows = stage.answers.rows("SELECT topic, partition, offset, reason FROM dead_letters")
+        rows = answers.rows("SELECT topic, partition, offset, reason FROM dead_letters")
         shown = Counter((row["topic"], row["partition"], row["offset"]) for row in rows)
-        return shown == Counter(stage.letters)
+        return shown == Counter(letters)
 
     _holds(is_so, limit_s)
-    injected = Counter(stage.letters)
+    injected = Counter(letters)
     wrong = (shown - injected) + (injected - shown)
     found.letters_wrong = found.blame(
         wrong.total(), f"dead letters: {len(injected - shown)} of those injected are missing, {(shown - injected).total()} are there beyond them: {dict(wrong)}"

@@ -1,4 +1,4 @@
-"""The oracle notices: a point that is lost, doubled, invented or not what was logged, and nothing where all is well."""
+"""The oracle notices points, alerts, summaries, records and dead letters that are missing, doubled, invented or wrong, and nothing where all is well."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from runstream_rules.recompute import recompute
+from tests.answers import Answers
 from tests.faults import known
 from tests.faults.job import Job, Rank
-from tests.faults.oracle import Findings, _judge_points
+from tests.faults.oracle import Findings, _judge_alerts, _judge_doubles, _judge_letters, _judge_points, _judge_records, _judge_summaries
 from tests.faults.rank import DROPPED, STEP, WRITER
 from tests.told import make, teller
 
@@ -69,6 +71,125 @@ def test_what_is_not_as_it_was_logged_is_found(job: Job) -> None:
     assert judged(job, [*rows, rows[0] | {"step": 3}]).invented == 1
     assert judged(job, [rows[0] | {"value": math.nextafter(rows[0]["value"], 1e9)}, *rows[1:]]).lost == 1
     assert judged(job, [*rows, *rows_of(KILLED, range(10, 11))[:2]]).lost == 1
+
+
+class Views(Answers):
+    """A ClickHouse that answers what a test put in, by a word of the question."""
+
+    def __init__(self, **answers: list[dict[str, Any]]) -> None:
+        super().__init__("")
+        self.answers = answers
+
+    def rows(self, sql: str, **_: Any) -> list[dict[str, Any]]:
+        """What was put in for the view that is asked."""
+        return self.answers["beyond" if "EXCEPT" in sql else sql.split("FROM ")[1].split()[0]]
+
+
+FIRED = {("spike", KILLED): 2, ("spike", ENDED): 1, ("not finite", KILLED): 1}
+STEPS = {KILLED: list(range(450)), ENDED: list(range(300))}
+
+
+def alerts_of(fired: dict[tuple[str, int], int]) -> list[dict[str, Any]]:
+    """What `alerts` says of so many."""
+    return [{"rule": rule, "writer": writer, "n": count, "d": count} for (rule, writer), count in fired.items()]
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "twice"),
+    [
+        ({}, 0, 0),
+        ({("spike", ENDED): 0}, 1, 0),
+        ({("spike", KILLED): 3}, 0, 1),
+        ({("strange", ENDED): 2}, 0, 2),
+        ({("spike", KILLED): 1, ("spike", ENDED): 2}, 1, 1),
+    ],
+    ids=["as it must be", "one missing", "one twice", "of no rule", "at the wrong writer"],
+)
+def test_alerts_that_are_missing_or_too_many_are_found(change: dict[tuple[str, int], int], missing: int, twice: int) -> None:
+    """By rule and writer, so that one too many does not make up for one too few."""
+    found = Findings()
+    _judge_alerts(found, Views(alerts=alerts_of(FIRED | change)), "run", STEPS, 0.0)
+    assert (found.alerts_expected, found.alerts_missing, found.alerts_twice) == (4, missing, twice)
+    assert bool(found.troubles) == bool(missing or twice)
+
+
+def test_one_episode_that_fired_under_two_names_is_found() -> None:
+    """Two alerts of one row, in the place of one that is missing."""
+    rows = alerts_of(FIRED)
+    found = Findings()
+    _judge_alerts(found, Views(alerts=[rows[0] | {"d": 1}, *rows[1:]]), "run", STEPS, 0.0)
+    assert (found.alerts_missing, found.alerts_twice) == (0, 1)
+    assert found.troubles
+
+
+def test_a_view_that_shows_an_identity_twice_is_found() -> None:
+    """In each of the views."""
+    views = ("metrics", "hardware", "events", "params_history", "alerts", "summaries", "writers", "runs")
+    right = {view: [{"n": 7, "d": 7}] for view in views}
+    found = Findings()
+    _judge_doubles(found, Views(**right), "run")
+    assert (found.doubled, found.troubles) == (0, [])
+    for view in views:
+        found = Findings()
+        _judge_doubles(found, Views(**right | {view: [{"n": 8, "d": 7}]}), "run")
+        assert found.doubled == 1
+        assert view in found.troubles[0]
+
+
+def test_a_record_that_is_missing_or_too_many_is_found(job: Job) -> None:
+    """Last events, params, rules, states and the run itself."""
+    right: dict[str, list[dict[str, Any]]] = {
+        "events": [{"k": ENDED, "n": 1}],
+        "params_history": [{"k": KILLED, "n": 2}, {"k": ENDED, "n": 2}],
+        "rules": [{"k": "rules", "n": 2}],
+        "writers": [{"k": "finished", "n": 1}, {"k": "crashed", "n": 1}],
+        "runs": [{"k": "runs", "n": 1}],
+    }
+    found = Findings()
+    _judge_records(found, Views(**right), job)
+    assert (found.lost, found.invented, found.troubles) == (0, 0, [])
+    for view, rows in right.items():
+        for change, figures in ((-1, (1, 0)), (1, (0, 1))):
+            found = Findings()
+            _judge_records(found, Views(**right | {view: [rows[0] | {"n": rows[0]["n"] + change}, *rows[1:]]}), job)
+            assert (found.lost, found.invented) == figures, view
+    found = Findings()
+    _judge_records(found, Views(**right | {"writers": [{"k": "finished", "n": 2}]}), job)
+    assert (found.lost, found.invented) == (1, 1)
+
+
+def test_a_summary_that_is_wrong_missing_or_of_no_series_is_found() -> None:
+    """One whose sum is off by its last bit, one that is not there, one more than there are series."""
+    series = {"writer": ENDED, "name": "loss", "context": "training", "subject": ""}
+    points = [(step, 1000 + step, 0.1 * step) for step in range(9)]
+    metrics = [series | {"step": step, "ms": ms, "value": value} for step, ms, value in points]
+    right: dict[str, Any] = series | {field: getattr(recompute(points), field) for field in recompute(points).__slots__}
+
+    def found_in(*rows: dict[str, Any], beyond: int = 0) -> tuple[int, int, bool]:
+        found = Findings()
+        _judge_summaries(found, Views(metrics=metrics, summaries=list(rows), beyond=[{"n": beyond}]), "run", 0.0)
+        return found.summaries_wrong, found.invented, bool(found.troubles)
+
+    assert found_in(right) == (0, 0, False)
+    assert found_in(right | {"sum": math.nextafter(right["sum"], 1e9)}) == (1, 0, True)
+    assert found_in() == (1, 0, True)
+    assert found_in(right, beyond=1) == (0, 1, True)
+
+
+def test_dead_letters_are_the_poison_and_nothing_else() -> None:
+    """One that is missing, one beyond, one at another offset, one twice."""
+    injected = {("t", 0, 5), ("t", 1, 7)}
+    right = [{"topic": topic, "partition": partition, "offset": offset, "reason": ""} for topic, partition, offset in sorted(injected)]
+    for rows, wrong in (
+        (right, 0),
+        (right[1:], 1),
+        ([*right, right[0] | {"offset": 6}], 1),
+        ([right[0] | {"offset": 6}, right[1]], 2),
+        ([*right, right[0]], 1),
+    ):
+        found = Findings()
+        _judge_letters(found, Views(dead_letters=rows), injected, 0.0)
+        assert (found.letters_wrong, bool(found.troubles)) == (wrong, bool(wrong))
 
 
 def test_episodes_are_counted_over_the_rows_that_were_kept() -> None:
