@@ -83,7 +83,7 @@ Cores at rest and for a million points a second, by the line through six rates f
   real signals of `storage`.
 - A series takes {values["recovery"]["bytes_series"]:.0f} bytes of a processor's memory (`recovery`).
 - A processor worker with 100 rules of mixed kinds takes {values["process"]["points_s"]:,.0f} points a second on one core (`process`).
-- An agent ships {values["deliver"]["points_s_1000"]:,.0f} points a second (`deliver`); a rank with 1,000 points a second costs its node {100 * values["deliver"]["core_share_1000"]:.1f} % of a core.
+- An agent ships {values["deliver"]["points_s_1000"]:,.0f} points a second (`deliver`); a rank with 1,000 points a second, in 50 calls, costs its node {100 * values["deliver"]["core_share_1000"]:.1f} % of a core, its own calls included.
 
 """
 
@@ -158,6 +158,7 @@ def _needs(values: Mapping[str, Mapping[str, float]]) -> str:
         ),
     )
     table = "".join(f"| {name} | {need} |\n" for name, need in rows)
+    many_series = _by_the_fleet(values["fleet"]) if "fleet" in values else ""
     return f"""## What {GPUS:,} GPUs with {METRICS_S:,} metrics a second need
 
 That is {rate / 1e6:,.0f} million points a second, {day / 1e9:,.0f} billion a day, and {series / 1e6:,.0f} million series. Planned with every core, link and disk half busy, on cores like those it was measured on:
@@ -165,8 +166,22 @@ That is {rate / 1e6:,.0f} million points a second, {day / 1e9:,.0f} billion a da
 | what | need |
 | --- | --- |
 {table}
-This is arithmetic on measured costs, not a measurement: no fleet of this size was at hand. Lines are drawn through one machine with two cores, where stages fight for caches; brokers that replicate, and shards that merge
+{many_series}This is arithmetic on measured costs, not a measurement: no fleet of this size was at hand. Lines are drawn through one machine with two cores, where stages fight for caches; brokers that replicate, and shards that merge
 tables of many terabytes, do more than was seen here. Plan with twice the disk's bandwidth that the inserts alone take: a row is written by each of the three or four merges that it lives through.
+
+"""
+
+
+def _by_the_fleet(values: Mapping[str, float]) -> str:
+    """The same needs by what a point took in `fleet`: the lines know few series and many rows a frame, and neither is so in a large fleet."""
+
+    def cores(stage: str) -> float:
+        return GPUS * METRICS_S * values[f"core_s_{stage}"] / values["points"] / _BUSY
+
+    sinks, processors = math.ceil(cores("sinks")), math.ceil(cores("processors"))
+    return f"""That is by the lines above, which were measured with four thousand series and up to 25 rows a frame. In `fleet` there were a million series, few points of each, and one row a frame, so that a point took
+more; by what it took there the same fleet needs {sinks} sink workers, {processors} processor workers, {2 * max(sinks, processors)} partitions, {_KAFKA_COPIES * cores("kafka"):.0f} cores of brokers and {math.ceil(cores("clickhouse") / _SHARD_CORES)} shards ({cores("clickhouse"):.0f} cores a copy).
+How much of the difference belongs to series, and how much to frames, was not told apart. Ranks that log once a second have frames of one row, too: plan with the larger numbers.
 
 """
 

@@ -73,6 +73,17 @@ def test_the_capacity_model_says_what_rows_were_counted() -> None:
     assert "none of which repeats" in capacity.render([*stored, replace(e2e, figures=[*figures, told])])
 
 
+def test_the_capacity_model_plans_for_many_series_too() -> None:
+    """What a point took in the fleet is told beside the lines, which know few series: cores are half busy, and a tenth of a microsecond a point is two of them."""
+    stored = [one for one in results.read_all() if one.benchmark != "fleet"]
+    fleet = next(one for one in results.read_all() if one.benchmark == "fleet")
+    put_in = {"points": 1e6, "core_s_sinks": 0.25, "core_s_processors": 1.0, "core_s_kafka": 0.5, "core_s_clickhouse": 2.0}
+    figures = [line | {"value": put_in.get(line["figure"], line["value"])} for line in fleet.figures]
+    told = capacity.render([*stored, replace(fleet, figures=figures)])
+    assert "5 sink workers, 20 processor workers, 40 partitions, 30 cores of brokers and 2 shards (40 cores a copy)" in told
+    assert "sink workers, " not in capacity.render(stored)
+
+
 def test_no_two_rows_of_the_pipeline_are_the_same() -> None:
     """Ranks log readings that never repeat, of float32 or of a schedule, the same each time; those of metrics with a rule stay below its bound."""
     drawn = training_rows.rows(40, 300, rank=1, low=5)
