@@ -57,6 +57,7 @@ WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "plaintext": ("PLAINTEXT", {}),
     "ssl": ("SSL", {}),
     "plain login": ("SASL_PLAINTEXT", {"sasl_mechanism": "PLAIN", "sasl_username": USER, "sasl_password": PASSWORD}),
+    "plain login, ssl": ("SASL_SSL", {"sasl_mechanism": "PLAIN", "sasl_username": USER, "sasl_password": PASSWORD}),
     "scram login": ("SASL_PLAINTEXT", {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": USER, "sasl_password": PASSWORD}),
     "scram login, ssl": ("SASL_SSL", {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": USER, "sasl_password": PASSWORD}),
 }
