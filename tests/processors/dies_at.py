@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from runstream_processors import worker
 from runstream_processors.faust_options import Timing
-from runstream_processors.faust_runner import FaustRunner, _FaustPorts, _Work
+from runstream_processors.faust_ports import FaustPorts
+from runstream_processors.faust_runner import FaustRunner, _Work
 from runstream_schemas.settings import load
 from runstream_schemas.topics import TOPICS
 
@@ -26,14 +27,14 @@ POINT = "TEST_DIES_AT"
 POINTS = ("decided", "sent", "halfway", "stored", "acknowledged")
 TIMING = Timing(session_timeout_s=6.0, heartbeat_s=1.5)  # The shortest that a broker takes.
 _ALERTS = TOPICS["alert"].full_name("")
-_send, _write, _store = _FaustPorts.send, _FaustPorts.store, FaustRunner._store
+_send, _write, _store = FaustPorts.send, FaustPorts.store, FaustRunner._store
 
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def send(self: _FaustPorts, outputs: Sequence[Output]) -> None:
+async def send(self: FaustPorts, outputs: Sequence[Output]) -> None:
     """Takes the place of sending, where there are alerts to send."""
     alerts = any(one.topic.endswith(_ALERTS) for one in outputs)
     if alerts and point == "decided":
@@ -43,7 +44,7 @@ async def send(self: _FaustPorts, outputs: Sequence[Output]) -> None:
         _die()
 
 
-async def write(self: _FaustPorts, entries: Sequence[Entry]) -> None:
+async def write(self: FaustPorts, entries: Sequence[Entry]) -> None:
     """Takes the place of storing, of states of several writers."""
     if point == "halfway" and len(entries) > 1:
         await _write(self, entries[:-1])
@@ -64,5 +65,5 @@ async def store(self: FaustRunner, work: _Work) -> None:
 if __name__ == "__main__":
     point = os.environ.pop(POINT)
     assert point in POINTS, point
-    _FaustPorts.send, _FaustPorts.store, FaustRunner._store = send, write, store
+    FaustPorts.send, FaustPorts.store, FaustRunner._store = send, write, store
     sys.exit(worker.run(load(), TIMING))

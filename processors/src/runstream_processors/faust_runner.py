@@ -141,13 +141,17 @@ class FaustRunner:
         self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self._app.on_rebalance_complete.connect(self._on_recovered, weak=False)
         self._works = [self._add(source) for source in sources]
-        faust_leader.guard(self._app.assignor, {name for work in self._works for name in (work.source.topic, work.table.changelog_topic_name)}, self._fail)
+        faust_leader.guard(
+            self._app.assignor, {name for work in self._works for name in (work.source.topic, work.table.changelog_topic_name)}, self._fail_from_outside
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._beats: list[asyncio.Task[None]] = []
         self._app.finalize()
 
     async def start(self) -> None:
         """Joins the group and recovers the tables; returns when records are being taken, or when the app stopped."""
         self._pulse_s = _clock_s()
+        self._loop = asyncio.get_running_loop()
         self._beats = [asyncio.create_task(self._beat(work)) for work in self._works]
         await self._app.start()
 
@@ -358,6 +362,11 @@ class FaustRunner:
         if stood_s > self._timing.frozen_s:
             self._fail(EngineFailed(f"the process stood still for {stood_s:.1f} s, long enough to have lost its partitions"))
         return not self.failed.is_set()
+
+    def _fail_from_outside(self, error: BaseException) -> None:
+        """Fails the runner from another thread; before it has begun, nobody has asked."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._fail, error)
 
     def _fail(self, error: BaseException) -> None:
         self.failure = self.failure or error
