@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+# What benchmarks write: that it differs from the commit says nothing of what was measured.
+WRITTEN = ("benchmarks/results", "benchmarks/peers/results.json", "docs/benchmarks.md", "docs/capacity.md", "docs/peers.md", "docs/plots")
 _PACKAGES = ("chdb-core", "confluent-kafka", "fastavro", "faust-streaming", "clickhouse-connect", "pyarrow", "numpy")
 
 
@@ -54,8 +56,13 @@ def read_all(folder: Path = RESULTS) -> list[Result]:
 
 
 def _commit() -> str:
-    said = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
-    return said.stdout.strip() or "unknown"
+    """The commit that is checked out, and whether anything but what benchmarks write themselves differs from it."""
+
+    def said(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False).stdout.strip()
+
+    changed = said("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":(exclude){one}" for one in WRITTEN))
+    return (said("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
 def _machine() -> dict[str, Any]:
