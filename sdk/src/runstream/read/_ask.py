@@ -131,8 +131,8 @@ def told(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def parsed(text: str) -> Any:
-    """A value of JSON text; the text itself where it is none."""
+    """A value of JSON text; the text itself where it is none, or nests deeper than Python follows."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
