@@ -79,20 +79,13 @@ Cores at rest and for a million points a second, by the line through six rates f
 {rows}
 - A frame costs the way from Kafka into ClickHouse {1e6 * frame_s:.0f} µs by itself and {1e6 * point_s:.2f} µs for each point (`sink`, two cores, all of broker, worker and engine counted): frames of twenty points take
   {(frame_s / 20 + point_s) / (frame_s / 1000 + point_s):.1f} times as long a point as those of a thousand. `batch_interval` is what makes frames longer.
-- A point takes {e2e["bytes_point_kafka"]:.1f} bytes in a copy of Kafka's log, {_rows_of(e2e)}; and {storage["bytes_point"]:.2f} in ClickHouse, merged, for the mix of
+- A point takes {e2e["bytes_point_kafka"]:.1f} bytes in a copy of Kafka's log, with the rows of `e2e`: float32 readings around curves, and schedules, none of which repeats; and {storage["bytes_point"]:.2f} in ClickHouse, merged, for the mix of
   real signals of `storage`.
 - A series takes {values["recovery"]["bytes_series"]:.0f} bytes of a processor's memory (`recovery`).
 - A processor worker with 100 rules of mixed kinds takes {values["process"]["points_s"]:,.0f} points a second on one core (`process`).
 - An agent ships {values["deliver"]["points_s_1000"]:,.0f} points a second (`deliver`); a rank with 1,000 points a second, in 50 calls, costs its node {100 * values["deliver"]["core_share_1000"]:.1f} % of a core, its own calls included.
 
 """
-
-
-def _rows_of(e2e: Mapping[str, float]) -> str:
-    """What the rows were whose bytes were counted: measurements before `distinct_rows` was told had seven in turn."""
-    if "distinct_rows" in e2e:
-        return "with the rows of `e2e`: float32 readings around curves, and schedules, none of which repeats"
-    return "with the rows of `e2e`, which repeat after seven calls, so that a training's may take half as much again"
 
 
 def fleet(values: Mapping[str, float]) -> str:

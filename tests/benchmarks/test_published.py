@@ -63,16 +63,6 @@ def test_the_lines_of_the_capacity_model() -> None:
     assert "Not measured yet: scale, e2e" in capacity.render([])
 
 
-def test_the_capacity_model_says_what_rows_were_counted() -> None:
-    """Bytes of rows that repeat are told as such, and those of rows that do not as what they are."""
-    stored = [one for one in results.read_all() if one.benchmark != "e2e"]
-    e2e = next(one for one in results.read_all() if one.benchmark == "e2e")
-    figures = [line for line in e2e.figures if line["figure"] != "distinct_rows"]
-    told: dict[str, Any] = {"figure": "distinct_rows", "value": 9240, "unit": "rows", "bar": None, "holds": None, "n": 4}
-    assert "repeat after seven calls" in capacity.render([*stored, replace(e2e, figures=figures)])
-    assert "none of which repeats" in capacity.render([*stored, replace(e2e, figures=[*figures, told])])
-
-
 def test_the_capacity_model_plans_for_many_series_too() -> None:
     """What a point took in the fleet is told beside the lines, which know few series: cores are half busy, and a tenth of a microsecond a point is two of them."""
     stored = [one for one in results.read_all() if one.benchmark != "fleet"]
