@@ -39,7 +39,7 @@ def job(tmp_path: Path) -> Job:
 def rows_of(writer: int, steps: range) -> list[dict[str, Any]]:
     """Rows of `metrics` as they should be."""
     return [
-        {"writer": writer, "rank": writer - KILLED, "step": step, "name": name, "value": value}
+        {"writer": writer, "rank": writer - KILLED, "step": step, "name": name, "context": "training", "subject": "", "value": value}
         for step in steps
         if (writer, step) != (KILLED, 3)
         for name, value in known.row(writer - KILLED, step).items()
@@ -67,6 +67,8 @@ def test_what_is_not_as_it_was_logged_is_found(job: Job) -> None:
     assert judged(job, rows[1:]).lost == 1
     assert judged(job, [*rows, rows[7]]).doubled == 1
     assert judged(job, [*rows, rows[0] | {"step": 50}]).invented == 1
+    assert judged(job, [*rows, rows[0] | {"context": "validation"}]).invented == 1
+    assert judged(job, [*rows, rows[0] | {"subject": "model/a/1"}]).invented == 1
     assert judged(job, [*rows, *rows_of(ENDED, range(5, 6))]).invented == 4
     assert judged(job, [*rows, rows[0] | {"step": 3}]).invented == 1
     assert judged(job, [rows[0] | {"value": math.nextafter(rows[0]["value"], 1e9)}, *rows[1:]]).lost == 1
