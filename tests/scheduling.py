@@ -6,6 +6,7 @@ left waits for ever, and a test that kills its worker kills the next one. Here t
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,7 +63,9 @@ class LoadFile(LoadFileScheduling):
         longest = next((file for file in LONGEST if file in self.workqueue), None)
         if longest is not None:
             self.workqueue.move_to_end(longest, last=False)
-        super()._assign_work_unit(node)
+        # One that has died, and of whose death nobody has been told yet, cannot be sent anything: its files are given back once that is told.
+        with contextlib.suppress(OSError):
+            super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
         if node not in self.registered_collections:
