@@ -91,7 +91,7 @@ class Watch:
             self.told = now
             memory = ", ".join(f"{stage} {rss_mb[stage]:.0f}" for stage in STAGES if stage in rss_mb)
             self.tell(f"{rows / 1e6:.1f} million rows; MiB: {memory}")
-        time.sleep(_LOOK_S)
+        time.sleep(_LOOK_S)  # Memory is looked at so often, and tells of no change by itself.
         return rows
 
     def tell(self, words: str) -> None:

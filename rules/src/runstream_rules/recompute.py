@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runstream_rules.series import Series
+from runstream_schemas.summary_codec import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,21 +90,4 @@ def recompute(points: Iterable[tuple[int, int, float]]) -> Summary:
 def summaries_of(frame: SummaryFrame) -> dict[Series, Summary]:
     """The summaries in a frame, by series."""
     keys = map(Series, frame.names, frame.contexts, frame.subjects)
-    columns = (
-        frame.counts,
-        frame.non_finites,
-        frame.sums,
-        frame.means,
-        frame.m2s,
-        frame.mins,
-        frame.min_steps,
-        frame.maxs,
-        frame.max_steps,
-        frame.firsts,
-        frame.first_steps,
-        frame.lasts,
-        frame.last_steps,
-        frame.first_times,
-        frame.last_times,
-    )
-    return {key: Summary(*row) for key, row in zip(keys, zip(*columns, strict=True), strict=True)}
+    return {key: Summary(*row) for key, row in zip(keys, zip(*columns_of(frame), strict=True), strict=True)}

@@ -40,7 +40,7 @@ def end_where_set_back(say: Callable[[float], None]) -> None:
 
     def look() -> None:
         while not (by_s := clock.set_back_s(time.time(), time.monotonic())):
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)  # Nothing tells portably that a clock was set; it can only be looked at.
         say(by_s)
         os._exit(1)
 

@@ -36,7 +36,7 @@ _IS_LONG = (True, True, False, False, False, False, True, False, True, False, Tr
 def encode(frame: SummaryFrame) -> bytes | None:
     """The Avro body of a frame, without prefix; None where it is left to fastavro, which also says what does not fit."""
     count = len(frame.names)
-    columns = _columns(frame)
+    columns = columns_of(frame)
     if count < SERIES_MIN or any(len(one) != count for one in (frame.contexts, frame.subjects, *columns)):
         return None
     numbers = (frame.writer, frame.block, frame.next_seq, frame.rank, frame.started, frame.time_ms)
@@ -67,7 +67,8 @@ def decode(data: bytes, at: int) -> SummaryFrame | None:
         return None
 
 
-def _columns(frame: SummaryFrame) -> tuple[Sequence[float], ...]:
+def columns_of(frame: SummaryFrame) -> tuple[Sequence[float], ...]:
+    """What a frame says of its series, a column each, in the order of a summary's fields."""
     return (
         frame.counts,
         frame.non_finites,

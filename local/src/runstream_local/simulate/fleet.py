@@ -134,7 +134,7 @@ class Simulation:
 
     def _keep_pace(self, writers: Sequence[JournalWriter], begun: float) -> Iterator[Progress]:
         while self._points_s and (early_s := begun + self.progress.points / self._points_s - time.monotonic()) > 0:
-            time.sleep(min(early_s, _LOOK_S))
+            time.sleep(min(early_s, _LOOK_S))  # The pace that was asked for, and no longer than a request to stop may wait.
             yield self.progress
         probes = writers[:: max(1, len(writers) // _PROBES)]
         rows_max = max(2, _BEHIND_POINTS_MAX // (self._fleet.ranks * len(self._fleet.names)))
@@ -147,7 +147,7 @@ class Simulation:
             self.progress.stalled_s = time.monotonic() - since
             if self.progress.stalled_s > STALLED_S_MAX:
                 raise StalledError(f"Kafka has taken nothing for {STALLED_S_MAX:g} s, and the simulation was given up; what was logged is shipped once it does")
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)  # What Kafka holds is read off counters, which tell nobody when they move.
             yield self.progress
             if (now := so_far()) > most:
                 most, since = now, time.monotonic()

@@ -75,5 +75,5 @@ def _go(simulation: Simulation, outcome: Outcome, asked: Callable[[], bool], sho
     outcome.logged_s = time.monotonic() - begun
     while (left := simulation.unshipped()) and not (asked() or outcome.trouble) and time.monotonic() - begun < outcome.logged_s + _SHIP_S:
         show.shipping(left)
-        time.sleep(_LOOK_S)
+        time.sleep(_LOOK_S)  # What Kafka holds is read off counters, which tell nobody when they move.
     outcome.shipped, outcome.stopped = left == 0, asked()
