@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,14 +38,19 @@ def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
     failed: list[int] = []
     lived = 0
     totals: dict[str, int] = {}
+    points: Counter[str] = Counter()
+    kinds_done: Counter[str] = Counter()
     with temporary_folder(_DISK if _DISK.is_dir() else None) as name:
         for one in live(plans, Path(name), keep=Path("faults-failed")):
             lived += 1
             failed += [] if one.held else [one.plan.seed]
             found = one.findings
+            points += one.points
+            kinds_done += one.done
             counts = {
                 "points_logged": found.points_logged,
                 "kills_done": one.kills,
+                "deaths_at_points": one.points.total(),
                 "alerts_expected": found.alerts_expected,
                 "repeats_seen": found.repeats,
                 "lost": found.lost,
@@ -56,21 +62,30 @@ def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
                 "dead_letters_wrong": found.letters_wrong,
                 "poison_injected": found.poison,
                 "points_dropped": found.dropped,
+                "restarts": one.done["restart"],
+                "clocks_set": one.done["clock"],
                 "blows": one.done.total(),
+                "blows_not_seen": len(one.missed),
             }
             for figure, value in counts.items():
                 totals[figure] = totals.get(figure, 0) + value
             _say(f"[{lived}/{seeds}, {time.monotonic() - began:.0f} s] {one.report()}")
     if failed:
         _say(f"failed seeds: {' '.join(map(str, failed))}; what the parts said is in faults-failed/")
+    _say(f"seen: {_listed(kinds_done)}")
+    _say(f"died at named points: {_listed(points)}")
     yield Figure("seeds", lived, "seeds", lived, _PROOF)
-    for figure in ("points_logged", "kills_done", "alerts_expected", "repeats_seen"):
+    for figure in ("points_logged", "kills_done", "deaths_at_points", "alerts_expected", "repeats_seen"):
         yield Figure(figure, totals[figure], "count", lived, _PROOF)
     for figure in ("lost", "doubled", "invented", "summaries_wrong", "alerts_missing", "alerts_twice", "dead_letters_wrong"):
         yield Figure(figure, totals[figure], "count", lived, _FOUND)
     yield Figure("seeds_failed", len(failed), "seeds", lived, _FOUND)
-    for figure in ("poison_injected", "points_dropped", "blows"):
+    for figure in ("poison_injected", "points_dropped", "restarts", "clocks_set", "blows", "blows_not_seen"):
         yield Figure(figure, totals[figure], "count", lived)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{what} {count}" for what, count in sorted(counts.items())) or "nothing"
 
 
 def _say(text: str) -> None:

@@ -110,8 +110,10 @@ class Clock:
         page.write_bytes(bytes(8))
         with page.open("r+b") as file:
             self._page = mmap.mmap(file.fileno(), 8)
+        self.ahead_s = 0
         self.environ = {"LD_PRELOAD": str(library), "MOVED_CLOCK": str(page)}
 
     def set(self, ahead_s: int) -> None:
         """Sets the clock so many seconds ahead of the machine's; behind it where negative."""
+        self.ahead_s = ahead_s
         self._page[:] = struct.pack("<q", ahead_s)

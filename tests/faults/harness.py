@@ -24,7 +24,7 @@ from tests.clock import Clock
 from tests.faults.blows import Blows
 from tests.faults.job import Job, RankFailed
 from tests.faults.oracle import SETTLE_S, Findings, arrived, judge, settle
-from tests.faults.schedule import KINDS, Kind, Plan
+from tests.faults.schedule import CLOCKS, KINDS, Blow, Kind, Plan
 from tests.faults.stage import Stage
 
 # Seeds for each stage. More save starts; fewer keep the parts of ClickHouse's tables few, which nothing merges here.
@@ -34,10 +34,19 @@ _SMALL_DISK = "24m"
 
 @dataclass(frozen=True, slots=True)
 class Lived:
-    """A seed that was lived through: its plan, what was done to it, what was found, how long it took; where it failed what the parts of the stack said last."""
+    """A seed that was lived through: its plan, what was seen to happen to it, what was found, how long it took; where it failed what the parts of the stack said last.
+
+    Attributes:
+        done: the blows that were seen to happen, by kind.
+        points: how often a part died at each named point, such as `agent answered`.
+        missed: the blows that were not seen to happen.
+        kills: processes that were ended hard.
+    """
 
     plan: Plan
     done: Counter[str]
+    points: Counter[str]
+    missed: tuple[Blow, ...]
     kills: int
     findings: Findings
     took_s: float
@@ -55,6 +64,7 @@ class Lived:
             f"seed {self.plan.seed}: {'held' if self.held else 'FAILED'} in {self.took_s:.0f} s, {self.plan.ranks} ranks, {found.points_logged} points, "
             f"{self.kills} kills, {found.repeats} repeats, {found.alerts_expected} alerts, {found.dropped} dropped: {', '.join(map(str, self.plan.blows))}"
         )
+        head += f"; NOT SEEN: {', '.join(map(str, self.missed))}" if self.missed else ""
         if self.held:
             return head
         repeat = f"repeat with: .venv/bin/python -m benchmarks faults --seeds 1 --first-seed {self.plan.seed}"
@@ -91,7 +101,7 @@ def live(plans: Iterable[Plan], folder: Path, *, keep: Path | None = None, per_s
             if stage is None or served == per_stage:
                 left.close()
                 place = Path(left.enter_context(tempfile.TemporaryDirectory(prefix="stage-", dir=folder, ignore_cleanup_errors=True)))
-                stage, served = left.enter_context(Stage(place)), 0
+                stage, served = left.enter_context(Stage(place, clocks=clock is not None)), 0
             lived = _live_one(stage, plan, stage.folder / f"seed-{served}", clock)
             served += 1
             if not lived.held:
@@ -104,20 +114,21 @@ def live(plans: Iterable[Plan], folder: Path, *, keep: Path | None = None, per_s
 def _live_one(stage: Stage, plan: Plan, folder: Path, clock: Clock | None) -> Lived:
     began = time.monotonic()
     folder.mkdir()
-    findings, done, kills = Findings(), Counter[str](), 0
+    findings, blows = Findings(), None
     letters = len(stage.letters)
-    has_clock = clock is not None and plan.needs("clock")
+    has_clock = clock is not None and plan.needs("clock", CLOCKS[:1])
     if clock is not None:
         clock.set(0)
+        stage.set_clocks_right()
     with _disk(folder / "disk", small=plan.needs("disk full")) as disk:
         try:
             environ = clock.environ if clock is not None and has_clock else {}
-            with Job(folder, stage.environment, ranks=plan.ranks, rate=plan.rate, journals=disk / "journals", environ_of_ranks=environ) as job:
+            trapped = plan.needs("die", ("rank", "agent"))
+            with Job(folder, stage.environment, ranks=plan.ranks, rate=plan.rate, journals=disk / "journals", environ_of_ranks=environ, trapped=trapped) as job:
                 if plan.warm:
                     arrived(stage.answers, job)
                 blows = Blows(stage, job, plan, clock)
                 blows.live_through()
-                done, kills = blows.done, blows.kills
                 stage.stack.wait_healthy(90)
                 job.stop()
                 trouble = settle(stage.answers, job)
@@ -131,7 +142,9 @@ def _live_one(stage: Stage, plan: Plan, folder: Path, clock: Clock | None) -> Li
             findings.troubles.append(f"{type(error).__name__}: {error}")
     findings.poison = len(stage.letters) - letters
     said = "\n".join(f"  {path.name}: {log_tail(stage.stack.data, path.stem)}" for path in sorted(stage.folder.glob("stack/logs/*.log")))
-    return Lived(plan, done, kills, findings, time.monotonic() - began, said if findings.troubles else "")
+    if blows is None:
+        return Lived(plan, Counter(), Counter(), plan.blows, 0, findings, time.monotonic() - began, said)
+    return Lived(plan, blows.done, blows.points, tuple(blows.missed), blows.kills, findings, time.monotonic() - began, said if findings.troubles else "")
 
 
 @contextlib.contextmanager

@@ -7,18 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from runstream_local.demo.agents import end_agents
 from runstream_producers.agent import LOCK_NAME
 from runstream_producers.claims import holder
 from runstream_schemas.ids import new_uuid
-from tests.faults.rank import DROPPED, STEP, WRITER
+from tests.faults import trap
+from tests.faults.rank import DROPPED, STEP, STOPPED, WRITER
 from tests.faults.stage import ROOT
+from tests.faults.trap import Trap
 from tests.told import told
 
 START_S, END_S = 30.0, 90.0
@@ -30,13 +33,16 @@ class RankFailed(Exception):
 
 @dataclass(eq=False)
 class Rank:
-    """One process of the job."""
+    """One process of the job. `trap` is where it dies at a named point; while it is `doomed` to, nothing else shall befall it."""
 
     rank: int
     first: int
     process: subprocess.Popen[bytes]
     ledger: Path
     log: Path
+    stop: Path = Path()
+    trap: Trap | None = None
+    doomed: bool = False
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -55,6 +61,24 @@ class Rank:
         return self.process.returncode == -signal.SIGKILL
 
     @property
+    def broken_off(self) -> Literal["", "none", "whole", "either"]:
+        """What may be there of the row of the next step: nothing, all of it, or one of the two, where it was ended in the middle of that call or between two; empty where there was none."""
+        if not self.was_killed or self.said_stop:
+            return ""
+        death = "" if self.trap is None else self.trap.death
+        return "whole" if death == "published" else "none" if death in trap.OF_ROWS else "either"
+
+    @property
+    def said_stop(self) -> bool:
+        """Whether it has logged that it stops, behind all of its rows."""
+        return bool(self.numbers[STOPPED])
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its journal has an end, so that it reads as finished and not as crashed."""
+        return not self.was_killed or (self.trap is not None and self.trap.sprung("ended"))
+
+    @property
     def writer(self) -> int:
         """What its rows are known by."""
         return self.numbers[WRITER]
@@ -71,16 +95,29 @@ class Rank:
 
 
 class Job:
-    """Ranks of one run; leaves no process behind."""
+    """Ranks of one run; leaves no process behind. Ranks of odd numbers make their calls in Python, the others the compiled ones. With `trapped` each may be made to die at a named point,
+    and so may their agents: `agent_trap`.
+    """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, ranks: int, rate: float, journals: Path, environ_of_ranks: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        ranks: int,
+        rate: float,
+        journals: Path,
+        environ_of_ranks: Mapping[str, str],
+        trapped: bool = False,
+    ) -> None:
         self.run_id = new_uuid()
         self.ranks: list[Rank] = []
         self.journals = journals
         self._folder = folder
         self._rate = rate
         self._count = ranks
-        self._stop = folder / "stop"
+        self._lock = threading.Lock()
+        self.agent_trap = Trap(folder / "agent.trap", trap.AGENT_POINTS) if trapped else None
         self._environment = {
             **environment,
             "RUNSTREAM_HOME": str(folder / "home"),
@@ -92,6 +129,7 @@ class Job:
             "RUNSTREAM_REGISTER_TIMEOUT": "5",
             "RUNSTREAM_SEGMENT_BYTES": str(1 << 16),
             "WORLD_SIZE": str(ranks),
+            trap.OF_AGENT: str(folder / "agent.trap"),
             **environ_of_ranks,
         }
 
@@ -114,18 +152,23 @@ class Job:
         end_agents(self.journals, timeout_s=2.0)
 
     def living(self) -> list[Rank]:
-        """The ranks that run, by their number."""
-        return sorted((one for one in self.ranks if one.process.poll() is None), key=lambda one: one.rank)
+        """The ranks that run and are not doomed, by their number."""
+        return sorted((one for one in list(self.ranks) if one.process.poll() is None and not one.doomed), key=lambda one: one.rank)
 
     def kill_and_restart(self, one: Rank) -> None:
         """Kills a rank hard; another process goes on from the step after the last call that returned."""
         one.process.kill()
-        one.process.wait(timeout=10)
+        self.restart(one)
+
+    def restart(self, one: Rank) -> None:
+        """Waits for the end of a rank that is dying or finishing; another process goes on from the step after the last call that returned."""
+        one.process.wait(timeout=END_S)
         self._wait_until_logging([self._launch(one.rank, one.next_step)])
 
     def stop(self) -> None:
         """Lets the ranks finish, and waits for it."""
-        self._stop.touch()
+        for one in self.ranks:
+            one.stop.touch()
         deadline = time.monotonic() + END_S
         for one in self.ranks:
             try:
@@ -150,17 +193,19 @@ class Job:
         return "\n".join(_end(path) for path in self.journals.glob("*/agent.log"))
 
     def _launch(self, rank: int, first: int) -> Rank:
-        number = len(self.ranks)
-        ledger, log = self._folder / f"ledger-{number}", self._folder / f"rank-{number}.log"
-        command = [sys.executable, "-m", "tests.faults.rank", "--ledger", str(ledger), "--stop", str(self._stop), "--first", str(first)]
-        environment = self._environment | {"RANK": str(rank)}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*command, "--rate", str(self._rate)], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT, start_new_session=True
-            )
-        one = Rank(rank, first, process, ledger, log)
-        self.ranks.append(one)
-        return one
+        with self._lock:
+            number = len(self.ranks)
+            ledger, log, stop, traps = (self._folder / f"{name}-{number}" for name in ("ledger", "rank", "stop", "trap"))
+            log = log.with_suffix(".log")
+            own = None if self.agent_trap is None else Trap(traps, trap.RANK_POINTS)
+            module = "tests.faults.rank" if own is None else "tests.faults.dying_rank"
+            command = [sys.executable, "-m", module, "--ledger", str(ledger), "--stop", str(stop), "--first", str(first), "--rate", str(self._rate)]
+            environment = self._environment | {"RANK": str(rank), "RUNSTREAM_COMPILED": str(rank % 2 == 0).lower(), trap.OF_RANK: str(traps)}
+            with log.open("wb") as output:
+                process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT, start_new_session=True)
+            one = Rank(rank, first, process, ledger, log, stop, own)
+            self.ranks.append(one)
+            return one
 
     def _wait_until_logging(self, ranks: list[Rank]) -> None:
         deadline = time.monotonic() + START_S

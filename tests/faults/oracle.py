@@ -93,7 +93,7 @@ def judge(stage: Stage, job: Job, limit_s: float = SETTLE_S) -> Findings:
     _judge_points(found, job, stored)
     _judge_records(found, answers, job)
     steps = {
-        one.writer: sorted({*one.kept(), *(step for step in by_writer.get(one.writer, []) if one.was_killed and step == one.next_step)}) for one in job.ranks
+        one.writer: sorted({*one.kept(), *(step for step in by_writer.get(one.writer, []) if one.broken_off and step == one.next_step)}) for one in job.ranks
     }
     _judge_summaries(found, answers, job.run_id, limit_s)
     _judge_letters(found, stage.answers, stage.letters, limit_s)
@@ -123,7 +123,9 @@ def _judge_points(found: Findings, job: Job, stored: list[dict[str, Any]]) -> No
             for name, value in known.row(one.rank, step).items():
                 expected.add(key := (one.writer, step, name))
                 wrong += key in values and _bits(values[key]) != _bits(value)
-        if one.was_killed:  # In the middle of a call, whose row is whole or not there.
+        if one.broken_off == "whole":
+            expected |= {(one.writer, one.next_step, name) for name in known.METRICS}
+        if one.broken_off in ("whole", "either"):
             perhaps |= {(one.writer, one.next_step, name) for name in known.METRICS}
             there = [key for key in perhaps & seen.keys() if key[0] == one.writer]
             wrong += len(there) not in (0, len(known.METRICS))
@@ -147,12 +149,13 @@ def _judge_doubles(found: Findings, answers: Answers, run_id: str) -> None:
 
 def _judge_records(found: Findings, answers: Answers, job: Job) -> None:
     """Records of other kinds that each rank logs: its params, the event before its end, its rules, its state."""
-    ended: list[Rank] = [one for one in job.ranks if not one.was_killed]
-    states = Counter({"finished": len(ended), "crashed": len(job.ranks) - len(ended)})
+    stopped: list[Rank] = [one for one in job.ranks if one.said_stop]
+    ended = sum(one.has_ended for one in job.ranks)
+    states = Counter({"finished": ended, "crashed": len(job.ranks) - ended})
     events = "SELECT writer AS k, count() AS n FROM events WHERE run_id = {run:UUID} AND name = 'stopped' GROUP BY k"
     params = "SELECT writer AS k, count() AS n FROM params_history WHERE run_id = {run:UUID} AND key IN ('rate', 'first') GROUP BY k"
     asked: tuple[tuple[str, str, Counter[Any]], ...] = (
-        ("stopped events by writer", events, Counter(one.writer for one in ended)),
+        ("stopped events by writer", events, Counter(one.writer for one in stopped)),
         ("params by writer", params, Counter({one.writer: BEGUN for one in job.ranks})),
         ("rules", "SELECT 'rules' AS k, uniqExact(rule_id) AS n FROM rules WHERE run_id = {run:String}", Counter({"rules": BEGUN})),
         ("ranks by state", "SELECT state AS k, count() AS n FROM writers WHERE run_id = {run:UUID} AND kind = 'rank' GROUP BY k", +states),

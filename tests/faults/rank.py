@@ -1,4 +1,5 @@
-"""One rank of a test: logs known data at a pace, and tells in a ledger the step after the last call that returned, its writer, and which calls found no room. Run as a script.
+"""One rank of a test: logs known data at a pace, and tells in a ledger the step after the last call that returned, its writer, whether it has said that it stops, and which calls found no
+room. Run as a script.
 
 At its end it prints, as JSON, what `finish` said and how long the longest of its calls took.
 """
@@ -16,7 +17,7 @@ from tests.faults import known
 from tests.told import make, teller
 
 # Of the ledger's numbers: what follows is 1 for each step, from the first on, that was dropped.
-STEP, WRITER, DROPPED = 0, 1, 2
+STEP, WRITER, STOPPED, DROPPED = 0, 1, 2, 3
 STEPS_MAX = 1 << 15
 
 
@@ -56,6 +57,7 @@ def main() -> int:
             due += 1.0 / args.rate
             time.sleep(max(0.0, due - time.monotonic()))
         run.log_event("stopped", step=step, metadata={"first": args.first})
+        ledger[STOPPED] = 1
         while args.linger and not args.stop.exists():
             time.sleep(0.05)
         finished = run.finish(timeout=args.finish_timeout)

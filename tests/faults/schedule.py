@@ -10,7 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["kill", "stop", "unknowing", "delay", "reset", "half open", "cut after request", "poison", "rebalance", "disk full", "clock"]
+from tests.faults.trap import AGENT_POINTS, RANK_POINTS
+
+Kind = Literal["kill", "die", "restart", "stop", "unknowing", "delay", "reset", "half open", "cut after request", "poison", "rebalance", "disk full", "clock"]
 Part = Literal["rank", "agent", "kafka", "clickhouse", "sinks", "processors"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -23,6 +25,19 @@ POINTS: dict[Part, tuple[str, ...]] = {
     "sinks": ("", "poll", "commit"),
     "processors": ("", "decided", "sent", "halfway", "stored", "acknowledged"),
 }
+# Where a part may be made to die while it works: see `tests.faults.trap` for ranks and agents, `tests.faults.deaths` for the others.
+DEATHS: dict[Part, tuple[str, ...]] = {
+    "rank": RANK_POINTS,
+    "agent": AGENT_POINTS,
+    "clickhouse": ("insert", "answered"),
+    "kafka": ("produce", "stored", "commit"),
+    "sinks": ("insert", "answered", "commit", "committed"),
+}
+# Within which a part must come by its point: a rank fills a segment in some seconds, and a worker that was killed just before comes back in some more.
+WITHIN_S = 15.0
+RESTARTED: tuple[Part, ...] = ("kafka", "clickhouse", "sinks", "processors", "agent")
+CLOCKS: tuple[Part, ...] = ("rank", *WORKERS)
+AHEAD_S = (-86_400, -600, -3, 3, 600, 86_400)
 # Below it the pipeline must come up first; what begins within it still shows before the ranks end.
 FIRST_S, LAST_S = 0.5, 7.0
 
@@ -32,8 +47,9 @@ class Blow:
     """One fault: when it begins (seconds after all ranks log), of what kind, at which part, how long it lasts, and what else there is to say of it.
 
     Attributes:
-        detail: of a rebalance the point at which the worker who joins dies; else empty.
-        amount: records of poison, seconds that a clock is set ahead, milliseconds of a delay; else 0.
+        for_s: of a death at a named point the time within which the part must come by it.
+        detail: the point at which a part dies, or of a rebalance the worker who joins; else empty.
+        amount: records of poison, seconds that a clock is set ahead, milliseconds of a delay, or between a request and a death amid it; else 0.
     """
 
     at_s: float
@@ -43,10 +59,21 @@ class Blow:
     detail: str = ""
     amount: int = 0
 
+    @property
+    def lasts_s(self) -> float:
+        """How long it lasts in any case."""
+        return 0.0 if self.kind == "die" else self.for_s
+
+    @property
+    def point(self) -> str:
+        """The part and the named point at which it dies; empty where it does not at any."""
+        return f"{self.part} {self.detail}" if self.detail else ""
+
     def __str__(self) -> str:
         """The blow in a line."""
+        word = "within" if self.kind == "die" else "for"
         more = " ".join(
-            [*([self.detail] if self.detail else []), *([f"{self.amount:+d}"] if self.amount else []), *([f"for {self.for_s:.1f} s"] if self.for_s else [])]
+            [*([self.detail] if self.detail else []), *([f"{self.amount:+d}"] if self.amount else []), *([f"{word} {self.for_s:.1f} s"] if self.for_s else [])]
         )
         return f"{self.at_s:4.1f} s {self.kind} {self.part} {more}".rstrip()
 
@@ -62,15 +89,16 @@ class Plan:
     blows: tuple[Blow, ...]
     warm: bool = False
 
-    def needs(self, kind: Kind) -> bool:
-        """Whether a blow of a kind is in it."""
-        return any(blow.kind == kind for blow in self.blows)
+    def needs(self, kind: Kind, parts: Collection[Part] = PARTS) -> bool:
+        """Whether a blow of a kind, at one of these parts, is in it."""
+        return any(blow.kind == kind and blow.part in parts for blow in self.blows)
 
 
 def plan_of(seed: int, able: Collection[Kind] = KINDS) -> Plan:
     """The plan of a seed, without the kinds of blows that this machine is not able to take.
 
-    Each holds at least one hard kill between sending and knowing, so that something must be repeated, and at most one loss of the broker, since everybody waits for its return.
+    Each holds at least one hard kill between sending and knowing, so that something must be repeated, a death at a named point, and at most one loss of the broker, since everybody waits
+    for its return.
     """
     draw = random.Random(seed)
     blows = [_unknowing(draw, draw.choice(("agent", "sinks")))]
@@ -79,9 +107,10 @@ def plan_of(seed: int, able: Collection[Kind] = KINDS) -> Plan:
         blows.append(Blow(_at(draw), "clock", "rank", amount=draw.choice((-86_400, -600, -3, 3, 600, 86_400))))
     if draw.random() < 0.2:
         blows.append(Blow(_at(draw), "disk full", "rank", for_s=draw.uniform(1.5, 3.0)))
-    lost = [blow for blow in blows if blow.kind == "kill" and blow.part == "kafka"]
+    blows += _further(random.Random(f"further blows of {seed}"), lost=any(map(_loses_the_broker, blows)))
+    lost = [blow for blow in blows if _loses_the_broker(blow)]
     kept = [blow for blow in blows if blow.kind in able and blow not in lost[1:]]
-    life_s = max(8.0, max(blow.at_s + blow.for_s for blow in kept) + 0.5)
+    life_s = max(8.0, max(blow.at_s + blow.lasts_s for blow in kept) + 0.5)
     rate = 600.0 if any(blow.kind == "disk full" for blow in kept) else 150.0
     return Plan(seed, draw.choice((2, 3, 4)), rate, life_s, tuple(sorted(kept, key=lambda blow: blow.at_s)))
 
@@ -99,8 +128,10 @@ def every_part_once() -> Plan:
             Blow(1.5, "poison", "sinks", amount=7),
             Blow(2.0, "unknowing", "sinks", for_s=2.5),
             Blow(5.0, "cut after request", "clickhouse"),
+            Blow(5.5, "die", "rank", for_s=WITHIN_S, detail="torn"),
             Blow(6.0, "kill", "processors"),
             Blow(6.5, "cut after request", "kafka"),
+            Blow(7.0, "die", "agent", for_s=WITHIN_S, detail="answered"),
             Blow(7.5, "kill", "clickhouse"),
             Blow(8.5, "stop", "agent", for_s=0.7),
             Blow(9.5, "reset", "kafka"),
@@ -108,6 +139,31 @@ def every_part_once() -> Plan:
             Blow(14.0, "kill", "rank"),
         ),
     )
+
+
+def _loses_the_broker(blow: Blow) -> bool:
+    return blow.part == "kafka" and blow.kind in ("kill", "die", "restart")
+
+
+def _further(draw: random.Random, *, lost: bool) -> list[Blow]:
+    """Deaths at named points, restarts in order, clocks of workers; `lost` is whether the broker is lost already. From a draw of their own, so that the rest of a seed stays as it is."""
+    deaths = [_death(draw, lost=lost)]
+    if draw.random() < 0.4:
+        more = _death(draw, lost=lost or deaths[0].part == "kafka")
+        deaths += [more] if more.point != deaths[0].point else []
+    if draw.random() < 0.25:
+        part = draw.choices(RESTARTED, weights=(3, 1, 2, 2, 1))[0]
+        deaths.append(Blow(_at(draw), "restart", part))
+    if draw.random() < 0.3:
+        deaths.append(Blow(_at(draw), "clock", draw.choice(WORKERS), amount=draw.choice(AHEAD_S)))
+    return deaths
+
+
+def _death(draw: random.Random, *, lost: bool) -> Blow:
+    part = draw.choices(("rank", "agent", "clickhouse", "sinks", "kafka"), weights=(4, 5, 2, 3, 0 if lost else 1))[0]
+    point = draw.choice(DEATHS[part])
+    amount = draw.choice((0, 2, 15)) if point in ("insert", "produce", "commit") else 0
+    return Blow(_at(draw), "die", part, WITHIN_S, point, amount)
 
 
 def _at(draw: random.Random) -> float:

@@ -1,6 +1,7 @@
 """The stack that is hurt: a real embedded one whose Kafka and ClickHouse stand behind fault proxies, with hands on each of its processes.
 
-Everybody who uses it, the workers of the stack included, comes through the proxies; only the supervisor's probes and the oracle ask past them.
+Everybody who uses it, the workers of the stack included, comes through the proxies; only the supervisor's probes and the oracle ask past them. Each worker has a wall clock of its own
+that can be set, where a C compiler is here.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from runstream_local.errors import LocalError
-from runstream_local.parts import Health, Part
+from runstream_local.parts import Health, Part, standard_parts
 from runstream_local.ports import HOST, choose_port
 from runstream_local.processes import start_child
 from runstream_local.stack import Stack
+from runstream_schemas.clocks import SET_BACK_S
 from tests.answers import Answers
+from tests.clock import Clock
 from tests.faults.proxy import FaultProxy
+from tests.faults.schedule import WORKERS
 from tests.faults.schedule import Part as Name
 from tests.sinks.dies_at import POINT
 
@@ -32,9 +37,9 @@ _NO_MERGES = "ALTER TABLE metric_points MODIFY SETTING max_bytes_to_merge_at_max
 
 
 class Stage:
-    """A stack from `with` on; leaves no process behind."""
+    """A stack from `with` on; leaves no process behind. With `clocks` those of its workers can be set."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clocks: bool = False) -> None:
         data = folder / "stack"
         kafka, controller = choose_port(), choose_port()
         clickhouse = choose_port(avoid=frozenset({kafka, controller}))
@@ -44,11 +49,26 @@ class Stage:
         python = (sys.executable, "-u", "-m")
         broker = ("tests.faults.broker", "--advertised", str(self.links["kafka"].port), "--data", str(data / "kafka"))
         own = {"PYTHONPATH": str(ROOT)}
+        through = {"kafka": self.links["kafka"].address, "clickhouse_url": f"http://{self.links['clickhouse'].address}"}
+        self.clocks: dict[Name, Clock] = {}
+        """The wall clocks of the workers."""
+        for name in WORKERS if clocks else ():
+            (folder / name).mkdir(parents=True)
+            self.clocks[name] = Clock(folder / name)
+        workers = standard_parts(
+            WORKERS,
+            data=data,
+            kafka_port=kafka,
+            controller_port=controller,
+            clickhouse_port=clickhouse,
+            host=HOST,
+            env={"RUNSTREAM_HOME": str(data), **{f"RUNSTREAM_{name.upper()}": address for name, address in through.items()}},
+        )
         self.stack = Stack(
             data=data,
-            parts=("topics", "migrate", "processors", "sinks"),
-            kafka=self.links["kafka"].address,
-            clickhouse_url=f"http://{self.links['clickhouse'].address}",
+            parts=("topics", "migrate"),
+            kafka=through["kafka"],
+            clickhouse_url=through["clickhouse_url"],
             extra_parts=(
                 Part(
                     "kafka",
@@ -61,6 +81,7 @@ class Stage:
                     (*python, "runstream_local.clickhouse", "--data", str(data / "clickhouse"), "--port", str(clickhouse)),
                     Health("http", self.url),
                 ),
+                *(replace(part, env={**part.env, **(self.clocks[part.name].environ if part.name in self.clocks else {})}) for part in workers),
             ),
         )
         self.answers = Answers(self.url)
@@ -111,6 +132,34 @@ class Stage:
         except (LocalError, ProcessLookupError):
             return False
         return True
+
+    def restart(self, part: Name) -> int | None:
+        """Asks a part to end in order, after which the supervisor starts it again; the process that was asked, None where there is none."""
+        pid = self.pid(part)
+        try:
+            return None if pid is None else self.stack.kill(part, number=signal.SIGTERM)
+        except (LocalError, ProcessLookupError):
+            return None
+
+    def came_back(self, part: Name, other_than: int, limit_s: float) -> int | None:
+        """Waits until another process than this one is a part's; how that one ended, None where it did not."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            pid = self.pid(part, limit_s=0.0)
+            if pid is not None and pid != other_than:
+                return self.stack.part(part).last_exit
+            time.sleep(0.05)
+        return None
+
+    def set_clocks_right(self) -> None:
+        """Sets the workers' clocks to the machine's, and waits for those who end of it."""
+        back: dict[Name, int | None] = {part: self.pid(part) for part, clock in self.clocks.items() if clock.ahead_s > SET_BACK_S}
+        for clock in self.clocks.values():
+            clock.set(0)
+        for part, pid in back.items():
+            if pid is not None:
+                self.came_back(part, pid, 30.0)
+        self.stack.wait_healthy(90.0)
 
     def guest(self, part: Name, point: str) -> subprocess.Popen[bytes]:
         """Starts one more worker of a group, which dies by its own hand at a point, if one is named."""

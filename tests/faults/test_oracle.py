@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from tests.answers import Answers
 from tests.faults import known
 from tests.faults.job import Job, Rank
 from tests.faults.oracle import Findings, _judge_alerts, _judge_doubles, _judge_letters, _judge_points, _judge_records, _judge_summaries
-from tests.faults.rank import DROPPED, STEP, WRITER
+from tests.faults.rank import DROPPED, STEP, STOPPED, WRITER
+from tests.faults.trap import RANK_POINTS, Trap
 from tests.told import make, teller
 
 KILLED, ENDED = 11, 12
@@ -30,7 +32,7 @@ def job(tmp_path: Path) -> Job:
         process.wait(10)
         make(ledger := tmp_path / str(writer), DROPPED + 100)
         numbers = teller(ledger)
-        numbers[STEP], numbers[WRITER] = steps, writer
+        numbers[STEP], numbers[WRITER], numbers[STOPPED] = steps, writer, writer == ENDED
         numbers[DROPPED + 3] = writer == KILLED
         made.ranks.append(Rank(writer - KILLED, 0, process, ledger, ledger))
     return made
@@ -59,6 +61,50 @@ def test_what_is_as_it_was_logged_holds(job: Job) -> None:
         found = judged(job, rows_of(KILLED, range(killed_at)) + rows_of(ENDED, range(5)))
         assert not found.troubles
         assert (found.points_logged, found.dropped) == (14 * 4, 4)
+
+
+def survived(_pid: int, _number: int) -> None:
+    """Takes the place of a kill."""
+
+
+def died_at(job: Job, point: str, tmp_path: Path) -> None:
+    """Has the rank that was killed have died at a named point."""
+    traps = Trap(tmp_path / point, RANK_POINTS)
+    traps.arm(point)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "kill", survived)
+        with pytest.raises(AssertionError):
+            traps.here(point)
+    job.ranks[0].trap = traps
+
+
+@pytest.mark.parametrize(("point", "with_row", "without"), [("torn", 4, 0), ("published", 0, 4), ("rotated", 0, 0)])
+def test_at_a_named_point_it_is_known_what_became_of_the_call(job: Job, tmp_path: Path, point: str, with_row: int, without: int) -> None:
+    """A row that was torn must not be there, one that was published must, wholly; where the writer died beside its rows either holds."""
+    died_at(job, point, tmp_path)
+    found = judged(job, rows_of(KILLED, range(11)) + rows_of(ENDED, range(5)))
+    assert (found.lost, found.invented) == (0, with_row)
+    found = judged(job, rows_of(KILLED, range(10)) + rows_of(ENDED, range(5)))
+    assert (found.lost, found.invented) == (without, 0)
+
+
+def test_a_rank_that_died_once_its_end_was_written_has_finished(job: Job, tmp_path: Path) -> None:
+    """Its event, its state and its rows are those of one that ended; where it died just before, its state is that of one that crashed."""
+    for point, states in (("ending", {"finished": 1, "crashed": 1}), ("ended", {"finished": 2})):
+        died_at(job, point, tmp_path)
+        ledger = teller(job.ranks[0].ledger)
+        ledger[STOPPED] = 1
+        right: dict[str, list[dict[str, Any]]] = {
+            "events": [{"k": KILLED, "n": 1}, {"k": ENDED, "n": 1}],
+            "params_history": [{"k": KILLED, "n": 2}, {"k": ENDED, "n": 2}],
+            "rules": [{"k": "rules", "n": 2}],
+            "writers": [{"k": state, "n": count} for state, count in states.items()],
+            "runs": [{"k": "runs", "n": 1}],
+        }
+        found = Findings()
+        _judge_records(found, Views(**right), job)
+        assert found.troubles == []
+        assert judged(job, rows_of(KILLED, range(11)) + rows_of(ENDED, range(5))).invented == 4
 
 
 def test_what_is_not_as_it_was_logged_is_found(job: Job) -> None:

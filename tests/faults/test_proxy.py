@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from runstream_local.ports import HOST
-from tests.faults.proxy import FaultProxy
+from tests.faults.proxy import Ambush, FaultProxy
 from tests.waiting import wait_for
 
 
@@ -118,6 +120,42 @@ def test_an_answer_is_lost_after_its_request_was_taken(proxy: FaultProxy, echo: 
     with client(proxy) as one:
         assert said(one, b"INSERT 2") == b"INSERT 2"
     assert proxy.cuts == 1
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before its answer", "before its answer is passed on"])
+def test_a_process_is_killed_in_the_midst_of_a_request(proxy: FaultProxy, echo: Echo, answered: bool) -> None:
+    """Others' requests and those of clients that are not concerned harm nobody, and one request kills, not two."""
+    with subprocess.Popen(["sleep", "60"]) as victim, client(proxy) as stranger, client(proxy) as one:
+        ambush = Ambush(
+            lambda piece: (lambda answer: answer == piece) if b"INSERT" in piece else None,
+            lambda port: victim.pid if port == one.getsockname()[1] else None,
+            answered,
+        )
+        proxy.lie_in_wait(ambush)
+        assert said(stranger, b"INSERT 1") == b"INSERT 1"
+        assert said(one, b"SELECT") == b"SELECT"
+        assert victim.poll() is None
+        one.sendall(b"INSERT 2")
+        assert ambush.over.wait(5)
+        assert victim.wait(5) == -signal.SIGKILL
+        assert proxy.call_off(ambush)
+        assert b"INSERT 2" in echo.got
+        if answered:
+            assert heard(one) == b"INSERT 2"
+        else:
+            with pytest.raises(ConnectionError):
+                heard(one)
+
+
+def test_an_ambush_that_nobody_comes_by_is_called_off(proxy: FaultProxy) -> None:
+    """And kills nobody afterwards."""
+    with subprocess.Popen(["sleep", "60"]) as victim, client(proxy) as one:
+        ambush = Ambush(lambda _: lambda _: True, lambda _: victim.pid)
+        proxy.lie_in_wait(ambush)
+        assert not proxy.call_off(ambush)
+        assert said(one, b"a") == b"a"
+        assert victim.poll() is None
+        victim.kill()
 
 
 def test_nobody_behind_it_is_a_connection_refused(proxy: FaultProxy, echo: Echo) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.schedule import KINDS, LINKS, PARTS, POINTS, SENDERS, Blow, Kind, every_part_once, plan_of
+from tests.faults.schedule import AHEAD_S, CLOCKS, DEATHS, KINDS, LINKS, PARTS, POINTS, RESTARTED, SENDERS, Blow, Kind, every_part_once, plan_of
 
 MANY = [plan_of(seed) for seed in range(1, 2001)]
 
@@ -25,17 +25,21 @@ def test_what_a_machine_cannot_do_is_left_out_and_nothing_else_moves() -> None:
 
 @pytest.mark.parametrize("number", range(4))
 def test_each_seed_proves_something_and_ends(number: int) -> None:
-    """Somebody is killed between sending and knowing, the broker is lost once at most, blows come in order and within the life of the ranks."""
+    """Somebody is killed between sending and knowing, somebody dies at a named point, the broker is lost once at most, blows come in order and within the life of the ranks."""
     for plan in MANY[number::4]:
         assert any(blow.kind == "unknowing" for blow in plan.blows)
-        assert sum((blow.kind, blow.part) == ("kill", "kafka") for blow in plan.blows) <= 1
+        assert any(blow.kind == "die" for blow in plan.blows)
+        assert sum(blow.kind in ("kill", "die", "restart") and blow.part == "kafka" for blow in plan.blows) <= 1
+        assert len({blow.point for blow in plan.blows if blow.kind == "die"}) == sum(blow.kind == "die" for blow in plan.blows)
         assert list(plan.blows) == sorted(plan.blows, key=lambda blow: blow.at_s)
-        assert all(blow.at_s > 0 and blow.at_s + blow.for_s < plan.life_s <= 17 for blow in plan.blows)
+        assert all(blow.at_s > 0 and blow.at_s + blow.lasts_s < plan.life_s <= 17 for blow in plan.blows)
         assert 2 <= plan.ranks <= 4
 
 
 def test_all_kinds_befall_all_parts() -> None:
-    """Over many seeds each part is killed and stopped, each sender is killed unknowing, each link suffers each fault, and a worker dies at each of its points."""
+    """Over many seeds each part is killed and stopped, each sender is killed unknowing, each link suffers each fault, each part dies at each of its points, is started again in order,
+    and each clock is set back and ahead.
+    """
     blows = [blow for plan in MANY for blow in plan.blows]
 
     def parts(kind: str) -> set[str]:
@@ -44,6 +48,9 @@ def test_all_kinds_befall_all_parts() -> None:
     assert {blow.kind for blow in blows} == set(KINDS)
     assert parts("kill") == parts("stop") == set(PARTS)
     assert parts("unknowing") == set(SENDERS)
+    assert parts("restart") == set(RESTARTED)
+    assert {(blow.part, blow.amount) for blow in blows if blow.kind == "clock"} == {(part, ahead_s) for part in CLOCKS for ahead_s in AHEAD_S}
+    assert {blow.point for blow in blows if blow.kind == "die"} == {f"{part} {point}" for part, points in DEATHS.items() for point in points}
     for kind in ("delay", "reset", "half open", "cut after request"):
         assert parts(kind) == set(LINKS)
     assert {(blow.part, blow.detail) for blow in blows if blow.kind == "rebalance"} == {(part, point) for part, points in POINTS.items() for point in points}
@@ -57,4 +64,5 @@ def test_the_fixed_plan_kills_every_part() -> None:
 def test_a_blow_is_said_in_a_line() -> None:
     """People read plans."""
     assert str(Blow(1.25, "rebalance", "sinks", for_s=3.0, detail="commit")) == " 1.2 s rebalance sinks commit for 3.0 s"
+    assert str(Blow(0.5, "die", "clickhouse", for_s=5.0, detail="insert", amount=15)) == " 0.5 s die clickhouse insert +15 within 5.0 s"
     assert str(Blow(0.5, "clock", "rank", amount=-3)) == " 0.5 s clock rank -3"
