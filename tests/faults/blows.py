@@ -165,16 +165,15 @@ class Blows:
         return lambda: self._stage.came_back(part, asked, _RESTART_S) not in (None, _KILLED)
 
     def _set_clock(self, blow: Blow) -> End | None:
-        """Sets a clock. A worker whose clock is set back ends, and is started again."""
-        if blow.part == "rank":
-            assert self._clock is not None
-            self._clock.set(blow.amount)
+        """Sets the clock by which a part lives. A worker whose clock is set back ends, and is started again."""
+        clock = self._clock if blow.part == "rank" else self._stage.clocks[blow.part]
+        pid = self._pid(blow.part)
+        if clock is None or pid is None or not clock.is_that_of(pid):
+            return None
+        clock.set(blow.amount)
+        if blow.part == "rank" or blow.amount > -SET_BACK_S:
             return _seen
-        asked = self._stage.pid(blow.part)
-        self._stage.clocks[blow.part].set(blow.amount)
-        if asked is None or blow.amount > -SET_BACK_S:
-            return _seen
-        return lambda: self._stage.came_back(blow.part, asked, _CLOCK_S) is not None
+        return lambda: self._stage.came_back(blow.part, pid, _CLOCK_S) == 1
 
     def _pid(self, part: Part) -> int | None:
         if part == "rank":

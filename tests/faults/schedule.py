@@ -112,7 +112,10 @@ def plan_of(seed: int, able: Collection[Kind] = KINDS) -> Plan:
     kept = [blow for blow in blows if blow.kind in able and blow not in lost[1:]]
     life_s = max(8.0, max(blow.at_s + blow.lasts_s for blow in kept) + 0.5)
     rate = 600.0 if any(blow.kind == "disk full" for blow in kept) else 150.0
-    return Plan(seed, draw.choice((2, 3, 4)), rate, life_s, tuple(sorted(kept, key=lambda blow: blow.at_s)))
+    ranks = draw.choice((2, 3, 4))
+    if any(blow.detail == "halfway" for blow in kept):
+        ranks = 4  # Half of a store takes a worker that keeps the states of several writers.
+    return Plan(seed, ranks, rate, life_s, tuple(sorted(kept, key=lambda blow: blow.at_s)))
 
 
 def every_part_once() -> Plan:

@@ -18,7 +18,9 @@ DRAWN = 1
 
 
 def test_every_part_is_killed_and_nothing_is_lost_or_doubled(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    """After hard kills of agent, sink, Faust worker, ClickHouse, broker and a rank, lost answers, poison: ledgers equal views, summaries their recomputation, each alert fired once."""
+    """After hard kills of agent, sink, Faust worker, ClickHouse, broker and a rank, deaths at named points, lost answers, poison: ledgers equal views, summaries their recomputation,
+    each alert fired once.
+    """
     able: list[Kind] = [kind for kind in KINDS if kind not in ("clock", "disk full")]
     first, second = live([every_part_once(), plan_of(DRAWN, able)], tmp_path)
     for one in (first, second):
@@ -27,7 +29,8 @@ def test_every_part_is_killed_and_nothing_is_lost_or_doubled(tmp_path: Path, rec
         assert one.findings.points_logged > 0
         assert one.findings.alerts_expected > 0
         assert one.kills > 0
-    assert first.done.keys() >= {"kill", "unknowing", "poison", "cut after request", "stop", "reset"}
-    assert first.kills == 6
+    assert first.done.keys() >= {"kill", "unknowing", "die", "poison", "cut after request", "stop", "reset"}
+    assert first.points.keys() == {"rank torn", "agent answered"}
+    assert first.kills == 8
     assert first.findings.repeats + second.findings.repeats > 0, "no row was repeated, so nothing was proved"
     shutil.rmtree(tmp_path)
