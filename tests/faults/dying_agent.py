@@ -53,6 +53,7 @@ def write_ack(self: Shipment) -> None:
         self._slots[start : start + len(raw) // 2] = raw[: len(raw) // 2]
         trap.spring("half a mark")
     _write_ack(self)
+    trap.here("moved")
 
 
 def remove_segments(self: Shipment) -> None:

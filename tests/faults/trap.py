@@ -22,10 +22,11 @@ OF_SEGMENTS = ("allocated", "rotated")
 OF_ENDS = ("ending", "ended")
 RANK_POINTS = (*OF_ROWS, *OF_SEGMENTS, *OF_ENDS)
 # begun: it holds the lock and has said nothing. registered: the schemas are handed over, none acknowledged. taken: it has taken a journal up, and sent nothing of it. handed: a frame is
-# librdkafka's. answered: Kafka has frames, the journal's mark is where it was. half a mark: half of the new mark is written. marked: the mark stands in a later segment, those before it
-# are there. told: the last state of a writer is stored, its journal is not marked as done. done: it is marked. removing: it has the name of those that are removed, and all its files.
+# librdkafka's. answered: Kafka has frames, the journal's mark is where it was. half a mark: half of the new mark is written. moved: all of it is. marked: it stands in a later
+# segment, those before it are there. told: the last state of a writer is stored, its journal is not marked as done. done: it is marked. removing: it has the name of those that are
+# removed, and all its files.
 OF_BEGINNINGS = ("begun", "registered", "taken")
-OF_WORK = ("handed", "answered", "half a mark", "marked")
+OF_WORK = ("handed", "answered", "half a mark", "moved", "marked")
 OF_JOURNALS_ENDS = ("told", "done", "removing")
 AGENT_POINTS = (*OF_BEGINNINGS, *OF_WORK, *OF_JOURNALS_ENDS)
 _ARMED, _SPRUNG = 1, 2
