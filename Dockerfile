@@ -8,12 +8,13 @@ COPY requirements.txt .
 RUN pip install --require-hashes -r requirements.txt
 
 COPY schemas schemas
+COPY feed feed
 COPY rules rules
 COPY producers producers
 COPY sdk sdk
 COPY processors processors
 COPY sinks sinks
-RUN pip install --no-deps --no-build-isolation --no-index ./schemas ./rules ./producers ./sdk ./processors ./sinks
+RUN pip install --no-deps --no-build-isolation --no-index ./schemas ./feed ./rules ./producers ./sdk ./processors ./sinks
 
 RUN useradd --create-home runstream && mkdir -p /run/runstream && chown runstream /run/runstream
 USER runstream

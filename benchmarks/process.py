@@ -24,8 +24,8 @@ from benchmarks.data.rule_mix import WATCHED, rules
 from benchmarks.figures import Bar, Figure
 from benchmarks.sink import make_frames, produce
 from benchmarks.workers import WORKER, Acknowledged, Worker
+from runstream_feed.connection import connection_of
 from runstream_processors.admin import ensure_changelogs, partition_counts
-from runstream_processors.connection import connection_of
 from runstream_processors.engine import Received
 from runstream_processors.faust_options import Timing
 from runstream_processors.faust_runner import FaustRunner, Source, changelog_of

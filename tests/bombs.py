@@ -66,6 +66,12 @@ def batch(codec: Codec, payload: bytes, count: int, first: int = 0) -> bytes:
     return struct.pack(">qi", first, len(rest)) + rest
 
 
+def mistitled(codec: Codec, before: list[bytes]) -> bytes:
+    """A batch of values, and behind them a record whose header has a name that is no text: brokers do not look at it, and parsers stumble."""
+    body = b"\0" + _varint(0) + _varint(len(before)) + _varint(-1) + _varint(-1) + _varint(1) + _varint(1) + b"\xff" + _varint(-1)
+    return batch(codec, compressed(codec, records(before) + _varint(len(body)) + body), len(before) + 1)
+
+
 def of(codec: Codec, values: list[bytes], key: bytes | None = None, first: int = 0) -> bytes:
     """A batch of values."""
     return batch(codec, compressed(codec, records(values, key)), len(values), first)

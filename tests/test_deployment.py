@@ -66,7 +66,7 @@ def test_workers_are_checked_by_the_file_that_they_write() -> None:
 def test_the_image_holds_every_folder_that_the_services_need() -> None:
     """The Dockerfile copies and installs each folder below the embedded stack."""
     text = (ROOT / "Dockerfile").read_text()
-    for folder in ("schemas", "rules", "producers", "sdk", "processors", "sinks"):
+    for folder in ("schemas", "feed", "rules", "producers", "sdk", "processors", "sinks"):
         assert f"COPY {folder} {folder}" in text
         assert f"./{folder}" in text
 

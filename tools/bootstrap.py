@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 COMPILED = ("producers/build_quick.py", "producers/src/runstream_producers/journal/_quick.c")
-FOLDERS = ("schemas", "rules", "producers", "sdk", "processors", "sinks", "local")
+FOLDERS = ("schemas", "feed", "rules", "producers", "sdk", "processors", "sinks", "local")
 PYTHON_MIN = (3, 11)
 # What a first set-up brings, measured on Linux with Python 3.11: 1.7 GB on disk, most of it the ClickHouse engine, Java and pyarrow.
 SIZE_TEXT = "about 700 MB to download, 1.7 GB on disk"

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-# Each folder with its import package and the folders that it may lean on: schemas <- rules, producers <- sdk; rules <- processors, sinks; local on top.
+# Each folder with its import package and the folders that it may lean on: schemas <- feed, rules, producers <- sdk; feed, rules <- processors, sinks; local on top.
 FOLDERS: dict[str, tuple[str, frozenset[str]]] = {
     "schemas": ("runstream_schemas", frozenset()),
+    "feed": ("runstream_feed", frozenset({"schemas"})),
     "rules": ("runstream_rules", frozenset({"schemas"})),
     "producers": ("runstream_producers", frozenset({"schemas"})),
     "sdk": ("runstream", frozenset({"schemas", "rules", "producers"})),
-    "processors": ("runstream_processors", frozenset({"schemas", "rules"})),
-    "sinks": ("runstream_sinks", frozenset({"schemas", "rules"})),
-    "local": ("runstream_local", frozenset({"schemas", "rules", "producers", "sdk", "processors", "sinks"})),
+    "processors": ("runstream_processors", frozenset({"schemas", "feed", "rules"})),
+    "sinks": ("runstream_sinks", frozenset({"schemas", "feed", "rules"})),
+    "local": ("runstream_local", frozenset({"schemas", "feed", "rules", "producers", "sdk", "processors", "sinks"})),
 }
 FOLDER_OF_PACKAGE = {package: folder for folder, (package, _) in FOLDERS.items()}
 

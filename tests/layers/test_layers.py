@@ -14,7 +14,7 @@ from tests.layers.imports import FOLDER_OF_PACKAGE, FOLDERS, ROOT, asked_for, co
 # Where each heavy package may be imported, and nowhere else.
 HOMES = {
     "faust": {"processors"},
-    "aiokafka": {"processors"},
+    "aiokafka": {"feed", "processors"},
     "clickhouse_connect": {"sinks"},
     "chdb": {"local"},
     "jgo": {"local"},

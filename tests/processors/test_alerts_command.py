@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runstream_processors.connection import connection_of
+from runstream_feed.connection import connection_of
 from runstream_processors.notify.memory import Memory
 from runstream_processors.notify.route import route
 from runstream_processors.silence_topic import SilenceWatch

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,65 +17,21 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 from faust import App
 
+from runstream_feed.batches import BatchRefused
+from runstream_feed.connection import connection_of
 from runstream_processors import bounded_batches
-from runstream_processors.bounded_batches import BatchRefused, gzip_decode, lz4_decode, snappy_decode, zstd_decode
-from runstream_processors.connection import connection_of
+from runstream_processors.compacted import read_whole
 from runstream_processors.faust_transport import Transport
 from runstream_processors.follower import Follower
 from runstream_schemas.settings import Settings
-from runstream_schemas.topics import BATCH_BYTES_MAX, DEAD_LETTER_BYTES_MAX
+from runstream_schemas.topics import BATCH_BYTES_MAX
 from tests import bombs
 from tests.local.kafka_clients import make_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from runstream_processors.letters import Followed
 
-DECODE: dict[bombs.Codec, Callable[[bytes, int], bytes]] = {"gzip": gzip_decode, "snappy": snappy_decode, "lz4": lz4_decode, "zstd": zstd_decode}
 each_codec = pytest.mark.parametrize("codec", bombs.COMPRESSED)
-
-
-def framed(block: bytes) -> bytes:
-    """Snappy as Java frames it, in one block."""
-    return b"\x82SNAPPY\x00" + (1).to_bytes(4) * 2 + len(block).to_bytes(4) + block
-
-
-@each_codec
-def test_what_fits_the_bound_is_undone_and_what_does_not_is_refused(codec: bombs.Codec) -> None:
-    """The bound itself is allowed, a byte more is not, and neither is what is broken or cut off."""
-    plain = bytes(range(256)) * 16
-    data = bombs.compressed(codec, plain)
-    decode = DECODE[codec]
-    assert decode(data, len(plain)) == plain
-    with pytest.raises(BatchRefused, match="expands to more than 4095 bytes"):
-        decode(data, len(plain) - 1)
-    for broken in (data[:-20], data[:9] + b"\xff" * 40, b"\xff" * 40):
-        with pytest.raises(BatchRefused):
-            decode(broken, len(plain))
-    if codec == "snappy":
-        assert decode(framed(data), len(plain)) == plain
-        with pytest.raises(BatchRefused, match="ends early"):
-            decode(framed(data)[:-3], len(plain))
-
-
-@each_codec
-def test_a_bomb_takes_no_more_than_the_bound(codec: bombs.Codec) -> None:
-    """What is refused never came to be: the peak is the bound and what was sent, not what it would have become."""
-    data = bombs.compressed(codec, bytes(4 * BATCH_BYTES_MAX))
-    tracemalloc.start()
-    try:
-        with pytest.raises(BatchRefused):
-            DECODE[codec](data, BATCH_BYTES_MAX)
-        # The buffer, and what was sent once or twice.
-        assert tracemalloc.get_traced_memory()[1] < 2.1 * BATCH_BYTES_MAX + 2 * len(data)
-    finally:
-        tracemalloc.stop()
-
-
-def test_producers_of_ours_stay_well_below_the_bound() -> None:
-    """The greatest message that any topic takes, uncompressed, with a whole batch before it."""
-    assert DEAD_LETTER_BYTES_MAX + (1 << 20) < BATCH_BYTES_MAX
 
 
 def followed(kafka: str, topic: str, last: bytes) -> list[Followed]:
@@ -110,6 +65,30 @@ def test_neighbours_of_a_bomb_are_read(kafka: str, codec: bombs.Codec, caplog: p
     assert [(one.offset, one.value) for one in found] == [(0, b"before"), (3, b"behind")]
     said = next(one for one in caplog.records if "passed over" in one.message)
     assert (said.__dict__["first"], said.__dict__["next"], said.__dict__["topic"]) == (1, 3, topic)
+
+
+@pytest.mark.stack
+@each_codec
+def test_commands_read_past_a_bomb(kafka: str, codec: bombs.Codec) -> None:
+    """Whoever reads a topic whole, as commands do with rules, silences and alerts, is given what stands before a bomb and behind it."""
+    topic = make_topic(kafka, partitions=1)
+    for key, values in ((b"a", [b"before"]), (b"x", [bytes(4 * BATCH_BYTES_MAX)]), (b"b", [b"behind"])):
+        bombs.send(kafka, topic, bombs.of(codec, values, key))
+    found = read_whole(connection_of(Settings(kafka=kafka)), topic, 20.0)
+    assert {key: (one.offset, one.value) for key, one in found.items()} == {b"a": (0, b"before"), b"b": (2, b"behind")}
+
+
+@pytest.mark.stack
+def test_a_record_that_no_parser_takes_holds_nobody_up(kafka: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What stands before it in its batch is read, the rest of the batch is passed over, and reading goes on behind it."""
+    topic = make_topic(kafka, partitions=1)
+    bombs.send(kafka, topic, bombs.mistitled("gzip", [b"before"]))
+    bombs.send(kafka, topic, bombs.of("none", [b"behind"]))
+    bounded_batches._Complaint.at = 0.0
+    with caplog.at_level(logging.WARNING):
+        found = followed(kafka, topic, b"behind")
+    assert [(one.offset, one.value) for one in found] == [(0, b"before"), (2, b"behind")]
+    assert "UnicodeDecodeError" in next(one for one in caplog.records if "passed over" in one.message).__dict__["reason"]
 
 
 @pytest.mark.stack

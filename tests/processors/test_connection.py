@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from runstream_processors.connection import connection_of
-from runstream_processors.follower import aiokafka_security
+from runstream_feed.connection import aiokafka_security, connection_of
 from runstream_schemas.settings import Settings, SettingsError
 
 
@@ -39,7 +38,7 @@ def test_login_and_encryption_are_carried_over() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("sasl_kerberos_principal", "x"), ("security_protocol", "QUIC"), ("ssl_ca_location", "/nowhere.pem"), ("enable_ssl_certificate_verification", "false")],
+    [("sasl_kerberos_principal", "x"), ("security_protocol", "QUIC"), ("ssl_ca_location", "/nowhere.pem"), ("ssl_keystore_location", "keys.p12")],
 )
 def test_what_cannot_be_carried_over_is_refused(name: str, value: str) -> None:
     """The sentence names the setting and the option: leaving a security option out would connect in another way than was asked for."""

@@ -10,8 +10,10 @@ import pytest
 
 from runstream_schemas import wire
 from runstream_schemas.records import Delivery, Silence
+from runstream_schemas.topics import BATCH_BYTES_MAX, TOPICS
+from tests import bombs
 from tests.processors.notify_servers import ALERT, Server, serving, wait_for
-from tests.processors.stack import Feed, Part, Tail, settings_of
+from tests.processors.stack import PARTITIONS, Feed, Part, Tail, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
 
 TOKEN = "hunter2hunter2"
+BOMB = bombs.of("gzip", [bytes(4 * BATCH_BYTES_MAX)])
 
 
 class Told(NamedTuple):
@@ -74,7 +77,10 @@ budget_s = 1.0
 
 
 def test_alerts_reach_their_channels_once_and_the_log_says_so(kafka: str, tmp_path: Path) -> None:
-    """Told once through a refusal, a repeat and a restart; late and silenced ones page nobody; dead channels hold up none and have failed; no secret is anywhere."""
+    """Told once through a refusal, a repeat and a restart; late and silenced ones page nobody; dead channels hold up none and have failed; no secret is anywhere.
+
+    Batches that expand past the bound hold nothing up.
+    """
     channels = tmp_path / "channels.toml"
     with serving(503) as server:
         channels.write_text(CHANNELS.format(ops=server.url, token=TOKEN))
@@ -90,6 +96,8 @@ def test_alerts_reach_their_channels_once_and_the_log_says_so(kafka: str, tmp_pa
             feed(settings, first, first, alert("b", rule_id="other", channels=("ops", "typo")))
             feed(settings, alert("late", late=True), alert("hush", rule_id="noisy", rule_name="noisy"))
             Feed(settings).raw("alert", [(b"x", b"nonsense")])
+            for partition in range(PARTITIONS):
+                bombs.send(kafka, TOPICS["alert"].full_name(settings.topic_prefix), BOMB, partition)
             # `a` goes to three channels, `b` to one and to one that is not there; the two others to nobody.
             expected = [
                 Told("a", 0, "dead", "failed", 1),

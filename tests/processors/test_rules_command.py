@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runstream_feed.connection import connection_of
 from runstream_processors.compacted import read_whole
-from runstream_processors.connection import connection_of
 from runstream_processors.knowledge import Knowledge
 from runstream_processors.letters import Followed
 from runstream_processors.rule_topic import RuleTopic

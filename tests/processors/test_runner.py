@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runstream_feed.connection import connection_of
 from runstream_processors.admin import ensure_changelogs
-from runstream_processors.connection import connection_of
 from runstream_processors.errors import EngineFailed, NotReady
 from runstream_processors.faust_options import Timing
 from runstream_processors.faust_runner import FaustRunner, Source, changelog_of

@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from runstream_feed.records import Place
 from runstream_local.ports import HOST, choose_port
 from runstream_schemas.records import Schema
 from runstream_schemas.settings import environment_of
@@ -24,7 +25,6 @@ from runstream_sinks.archive_files import Raw, in_order
 from runstream_sinks.archive_replay import replay_archive
 from runstream_sinks.archive_store import ArchiveError, Store
 from runstream_sinks.fill import Caller
-from runstream_sinks.ledger import Place
 from runstream_sinks.replay import replay
 from runstream_sinks.replay_plan import Request
 from runstream_sinks.spans import At

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runstream_feed.records import Place
 from runstream_schemas.settings import SettingsError
 from runstream_sinks import parquet
 from runstream_sinks.archive_files import DAY_MS, Cutter, File, Name, Raw, holes, in_order, parse_name
 from runstream_sinks.archive_kafka import note_of, parse_note
 from runstream_sinks.archive_reader import Progress, wanted_files, within
 from runstream_sinks.archive_store import MARK, ArchiveError, Store
-from runstream_sinks.ledger import Place
 from runstream_sinks.spans import BEGINNING, END, At, Offset
 
 if TYPE_CHECKING:

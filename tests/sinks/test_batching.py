@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runstream_feed.records import Place
 from runstream_schemas.errors import MalformedRecord
 from runstream_schemas.records import Event
 from runstream_sinks.batching import Batches, Chunk, Limits
-from runstream_sinks.ledger import Mark, Place, Position
+from runstream_sinks.ledger import Mark, Position
 from tests.sinks import examples
 
 if TYPE_CHECKING:

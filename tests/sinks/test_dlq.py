@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runstream_feed.records import Place
 from runstream_schemas import wire
 from runstream_schemas.catalogue import Catalogue, bundled
 from runstream_schemas.settings import SettingsError
 from runstream_schemas.topics import TOPICS, writer_key
 from runstream_sinks.kafka_reader import Reader
-from runstream_sinks.ledger import Place, Position
+from runstream_sinks.ledger import Position
 from runstream_sinks.letters import Letter, Wanted, parse_place
 from runstream_sinks.malformed import KEY_BYTES_MAX, dead_letter
 from runstream_sinks.pipeline import routes

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from runstream_feed.records import Place
 from runstream_sinks import parquet
 from runstream_sinks.archive_files import Name, Raw
 from runstream_sinks.archive_store import ArchiveError, Store
-from runstream_sinks.ledger import Place
 from runstream_sinks.parquet_pages import BadPage, pages_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from runstream_sinks.ledger import Claim, Ledger, Mark, Place, Position
+from runstream_feed.records import Place
+from runstream_sinks.ledger import Claim, Ledger, Mark, Position
 
 PLACES = [Place("a", 0), Place("a", 1), Place("b", 0)]
 

@@ -6,10 +6,11 @@ import hashlib
 
 import pytest
 
+from runstream_feed.records import Place
 from runstream_schemas import wire
 from runstream_schemas.records import DeadLetter
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
-from runstream_sinks.ledger import Place, Position
+from runstream_sinks.ledger import Position
 from runstream_sinks.malformed import AT_ONCE, NO_BOUNDS, PER_S, Allowance, Floods, Policy, dead_letter
 
 

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer
 
 from runstream_local.ports import HOST, choose_port
 from runstream_schemas.topics import TOPICS
-from runstream_sinks.kafka_config import SESSION_TIMEOUT_MS, STATIC_SESSION_TIMEOUT_MS, consumer_config, reader_config
+from runstream_sinks.kafka_config import SESSION_TIMEOUT_MS, STATIC_SESSION_TIMEOUT_MS, asker_config, consumer_config
 from runstream_sinks.tables import TABLE_OF
 from tests.sinks.expected import expected
 from tests.sinks.replays import shown, wait_until_stored
@@ -129,8 +129,8 @@ def test_membership_is_said_in_the_words_of_the_protocol() -> None:
         assert one["group.protocol"] == "consumer"
         assert not {"session.timeout.ms", "heartbeat.interval.ms"} & one.keys()
     assert config(kafka_options={"enable.auto.commit": "true"})["enable.auto.commit"] is False
-    reader = reader_config(settings_of("127.0.0.1:1", "http://127.0.0.1:1", "none", group_instance_id="a", group_protocol="consumer"))
-    assert not {"group.instance.id", "group.protocol"} & reader.keys()
+    asker = asker_config(settings_of("127.0.0.1:1", "http://127.0.0.1:1", "none", group_instance_id="a", group_protocol="consumer"))
+    assert not {"group.instance.id", "group.protocol"} & asker.keys()
 
 
 @pytest.mark.stack

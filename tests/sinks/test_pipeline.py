@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runstream_feed.records import Place
 from runstream_schemas import catalogue as cat
 from runstream_schemas import wire
 from runstream_schemas.records import Event
 from runstream_sinks.batching import Batches, Limits
 from runstream_sinks.errors import TooManyMalformed
-from runstream_sinks.ledger import Mark, Place, Position
+from runstream_sinks.ledger import Mark, Position
 from runstream_sinks.malformed import AT_ONCE, PER_S, Policy
 from runstream_sinks.pipeline import SCHEMA_DUE_S, SCHEMA_READ_S_MAX, SCHEMA_WAIT_PERIOD_S, SCHEMA_WAIT_S, Message, Pipeline, SetAside, rows_of
 from tests.sinks import examples

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import fastavro
 import pytest
 
+from runstream_feed.records import Place
 from runstream_schemas import wire
 from runstream_schemas.catalogue import Entry, bundled
 from runstream_schemas.topics import TOPICS
-from runstream_sinks.ledger import Place, Position
+from runstream_sinks.ledger import Position
 from runstream_sinks.malformed import NO_BOUNDS
 from runstream_sinks.pipeline import Message
 from runstream_sinks.tables import TABLE_OF

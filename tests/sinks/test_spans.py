@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from runstream_feed.records import Place
 from runstream_schemas.settings import SettingsError
 from runstream_sinks.errors import KafkaRefused
 from runstream_sinks.kafka_reader import Kept
-from runstream_sinks.ledger import Place
 from runstream_sinks.pace import CATCH_UP_S, Pace
 from runstream_sinks.replay_plan import Note, Request, go_on, parse_note, remarks, spans_to_read
 from runstream_sinks.spans import BEGINNING, END, At, Bound, Offset, Span, parse_bound, parse_topics, resolve

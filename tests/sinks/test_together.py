@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runstream_feed.records import Place
 from runstream_schemas import wire
 from runstream_sinks import arrow
 from runstream_sinks.errors import TooManyMalformed
-from runstream_sinks.ledger import Place, Position
+from runstream_sinks.ledger import Position
 from runstream_sinks.malformed import Policy
 from runstream_sinks.pipeline import SCHEMA_WAIT_S, Message, Pipeline
 from tests.sinks import examples

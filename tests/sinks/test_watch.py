@@ -13,11 +13,11 @@ from urllib.error import HTTPError
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from runstream_feed.records import Place
 from runstream_local.ports import HOST, choose_port
 from runstream_schemas.endpoint import Endpoint
 from runstream_schemas.lag import Lag
 from runstream_schemas.settings import SettingsError
-from runstream_sinks.ledger import Place
 from runstream_sinks.log import log, logger, to_stderr
 from runstream_sinks.metrics import Metrics, Reading
 

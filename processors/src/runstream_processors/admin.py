@@ -22,7 +22,7 @@ from runstream_schemas.topics import MESSAGE_BYTES_MAX
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runstream_processors.connection import Connection
+    from runstream_feed.connection import Connection
 
 logger = logging.getLogger(__name__)
 

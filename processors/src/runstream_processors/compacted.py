@@ -12,8 +12,11 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from runstream_feed.feed import Feed
+from runstream_feed.options import FeedRefused, options_of
+from runstream_feed.records import Place, Start
 from runstream_processors.admin import partition_counts
 from runstream_processors.errors import NotReady
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
@@ -23,11 +26,11 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from runstream_processors.connection import Connection
+    from runstream_feed.connection import Connection
+    from runstream_feed.options import Trouble
 
 _TAKE_MAX = 1000
 _TAKE_S = 0.1
-_TAIL_BASE = -2000  # librdkafka's way of counting offsets from the end.
 
 
 class Found(NamedTuple):
@@ -53,17 +56,23 @@ class Reader:
         self._deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
         partitions = partition_counts(connection, [topic], timeout_s)[topic]
-        options = {
-            "group.id": "runstream-reads-without-a-group",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",  # A tail that is longer than the partition begins before it.
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-        self._consumer = Consumer({**connection.for_librdkafka(), **options})
-        first = OFFSET_BEGINNING if tail is None else _TAIL_BASE - tail
-        self._behind = set(range(partitions))
-        self._consumer.assign([TopicPartition(topic, number, first) for number in self._behind])
+        self._asker = Consumer({**connection.for_librdkafka(), "group.id": "runstream-reads-without-a-group", "log_level": 0})
+        self._feed = Feed(connection, options_of(connection.options, "runstream-commands"), _pass_by)
+        places = [Place(topic, number) for number in range(partitions)]
+        self._ends: dict[Place, int] = {}
+        starts: dict[Place, Start] = {}
+        for place in places:
+            first, self._ends[place] = self._limits(place)
+            starts[place] = Start(first if tail is None else max(first, self._ends[place] - tail))
+        self._feed.add(starts)
+
+    def _limits(self, place: Place) -> tuple[int, int]:
+        """A partition's oldest offset, and the one behind its newest."""
+        while (left_s := self._deadline - time.monotonic()) > 0:
+            with contextlib.suppress(KafkaException):
+                return self._asker.get_watermark_offsets(TopicPartition(*place), timeout=left_s, cached=False)
+            time.sleep(_TAKE_S)
+        raise NotReady(f"{self._topic} could not be looked at within {self._timeout_s:g} s")
 
     def rest(self) -> list[Found]:
         """All records up to where the topic ends. Of compacted records the newest of a key comes last.
@@ -72,10 +81,10 @@ class Reader:
             NotReady: that took longer than the reader's time-out.
         """
         out: list[Found] = []
-        while self._behind:
-            out += self._taken(_TAKE_S)
-            if self._behind and time.monotonic() > self._deadline:
+        while not all(self._is_read(place) for place in self._ends):
+            if time.monotonic() > self._deadline:
                 raise NotReady(f"{self._topic} could not be read to its end within {self._timeout_s:g} s")
+            out += self._taken(_TAKE_S)
         return out
 
     def new(self) -> list[Found]:
@@ -84,23 +93,25 @@ class Reader:
 
     def close(self) -> None:
         """Lets go of Kafka."""
-        self._consumer.close()
+        self._feed.close()
+        self._asker.close()
+
+    def _is_read(self, place: Place) -> bool:
+        position = self._feed.position(place)
+        return position is not None and position >= self._ends[place]
 
     def _taken(self, wait_s: float) -> list[Found]:
-        out: list[Found] = []
-        for message in self._consumer.consume(_TAKE_MAX, wait_s):
-            error = message.error()
-            if error is None:
-                out.append(self._found(message))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self._behind.discard(message.partition())
-        return out
+        try:
+            records = self._feed.poll(records_max=_TAKE_MAX, timeout_s=wait_s)
+        except FeedRefused as error:
+            raise NotReady(f"{self._topic} may not be read: {error}") from error
+        # Of a batch that was not read nothing is known, and what it may have held is not there.
+        return [Found(one.place.topic, one.place.partition, one.offset, one.key or b"", one.value) for one in records if one.refused is None]
 
-    def _found(self, message: Message) -> Found:
-        partition, offset = message.partition(), message.offset()
-        assert partition is not None, "a message without an error has a place"
-        assert offset is not None
-        return Found(self._topic, partition, offset, message.key() or b"", message.value())
+
+def _pass_by(trouble: Trouble) -> None:
+    """What passes by itself; whoever reads says when it took too long."""
+    del trouble
 
 
 def read_whole(connection: Connection, topic: str, timeout_s: float) -> dict[bytes, Found]:

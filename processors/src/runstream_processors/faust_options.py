@@ -15,7 +15,7 @@ from runstream_schemas.topics import MESSAGE_BYTES_MAX
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runstream_processors.connection import Connection
+    from runstream_feed.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from runstream_processors.connection import Connection
+    from runstream_feed.connection import Connection
     from runstream_processors.faust_options import Timing
     from runstream_processors.pipeline import Ports
 

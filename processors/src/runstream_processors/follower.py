@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, cast
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from runstream_feed.connection import aiokafka_security
 from runstream_processors import bounded_batches
 from runstream_processors.letters import Followed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runstream_processors.connection import Connection
+    from runstream_feed.connection import Connection
 
     Learn = Callable[[Followed], None]
 
@@ -73,11 +74,3 @@ class Follower:
             learn = self._learn[str(place.topic)]
             for record in every:
                 learn(Followed(str(place.topic), place.partition, record.offset, record.timestamp, record.key, record.value))
-
-
-def aiokafka_security(connection: Connection) -> dict[str, Any]:
-    """The connection's security in aiokafka's words."""
-    out: dict[str, Any] = {"security_protocol": connection.protocol, "ssl_context": connection.tls}
-    if connection.mechanism is not None:
-        out |= {"sasl_mechanism": connection.mechanism, "sasl_plain_username": connection.username, "sasl_plain_password": connection.password}
-    return out

@@ -16,8 +16,8 @@ from runstream_schemas.topics import TOPICS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from runstream_feed.connection import Connection
     from runstream_processors.compacted import Found
-    from runstream_processors.connection import Connection
     from runstream_schemas.records import Alert
 
 logger = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runstream_feed.connection import Connection, connection_of
 from runstream_processors import knowledge as known
 from runstream_processors import memory
 from runstream_processors.admin import ensure_changelogs, partition_counts
-from runstream_processors.connection import Connection, connection_of
 from runstream_processors.errors import EngineFailed, NotReady
 from runstream_processors.faust_options import Timing
 from runstream_processors.faust_runner import FaustRunner, Source, changelog_of

@@ -28,9 +28,9 @@ from runstream_sinks.retry import delay_s
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from runstream_feed.records import Place
     from runstream_schemas.settings import Settings
     from runstream_sinks.archive_files import Name
-    from runstream_sinks.ledger import Place
 
 POLL_S = 0.1
 POLL_RECORDS_MAX = 500

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from runstream_sinks.ledger import Place
+from runstream_feed.records import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,12 +11,13 @@ import time
 from itertools import dropwhile
 from typing import TYPE_CHECKING
 
+from runstream_feed.records import Place
 from runstream_schemas import catalogue as cat
 from runstream_schemas import wire
 from runstream_schemas.errors import SchemasError
 from runstream_schemas.records import Schema
 from runstream_sinks.archive_files import DAY_MS, in_order
-from runstream_sinks.ledger import Place, Position
+from runstream_sinks.ledger import Position
 from runstream_sinks.log import log
 from runstream_sinks.pipeline import Message
 from runstream_sinks.spans import BEGINNING, At, Edge, Offset

@@ -13,9 +13,9 @@ from runstream_sinks.metrics import ArchiveMetrics, ArchiveReading
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from runstream_feed.records import Place
     from runstream_schemas.settings import Settings
     from runstream_sinks.archive_files import File, Raw
-    from runstream_sinks.ledger import Place
 
 FIGURES_INTERVAL_S = 30.0
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from runstream_sinks.ledger import Claim, Ledger, Place, Position
+from runstream_feed.records import Place
+from runstream_sinks.ledger import Claim, Ledger, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -23,10 +23,11 @@ from runstream_sinks.worker import CHUNK_BYTES_MAX, PENDING_BYTES_MAX, POLL_S, R
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from runstream_feed.records import Place
     from runstream_schemas.catalogue import Catalogue
     from runstream_schemas.records import Record
     from runstream_schemas.settings import Settings
-    from runstream_sinks.ledger import Mark, Place
+    from runstream_sinks.ledger import Mark
     from runstream_sinks.pipeline import Message, SetAside
 
 KEEP_INTERVAL_S = 0.5

@@ -16,9 +16,9 @@ from runstream_sinks.metrics import KIND
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from runstream_feed.records import Place
     from runstream_schemas.lag import Lag
     from runstream_schemas.settings import Settings
-    from runstream_sinks.ledger import Place
 
 READING_INTERVAL_S = 1.0
 # The loop turns many times a second, whatever it waits for, but for a rebalance or a drain, which have their budgets.

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from runstream_feed.connection import connection_of
+from runstream_feed.feed import Feed
+from runstream_feed.member import Member
+from runstream_feed.options import FeedRefused
+from runstream_feed.records import Place, Start
 from runstream_schemas import catalogue as cat
 from runstream_schemas import wire
 from runstream_schemas.records import DeadLetter, Schema
 from runstream_schemas.settings import SettingsError
 from runstream_schemas.topics import TOPICS
 from runstream_sinks.errors import KafkaRefused
-from runstream_sinks.kafka_config import consumer_config, producer_config, reader_config
-from runstream_sinks.kafka_passing import Passed, Passing
-from runstream_sinks.ledger import Mark, Place, Position
+from runstream_sinks.kafka_config import asker_config, consumer_config, feed_options, producer_config
+from runstream_sinks.ledger import Mark, Position
 from runstream_sinks.log import log, logger
 from runstream_sinks.pipeline import Message
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message as RawMessage
 
+    from runstream_feed.options import Trouble
+    from runstream_feed.records import Record
     from runstream_schemas.settings import Settings
 
 METADATA_TIMEOUT_S = 3.0
@@ -51,17 +57,25 @@ def _does_not_fit(error: KafkaException) -> SettingsError:
     return SettingsError(f"setting 'kafka_options' (RUNSTREAM_KAFKA_OPTIONS) does not fit the group protocol or librdkafka: {reason}")
 
 
-class _Errors:
-    """Says what Kafka's client complains of, each kind now and then."""
+class Complaints:
+    """Says what Kafka's clients complain of, each kind now and then; that nobody answers is one kind, whoever notices."""
 
     def __init__(self) -> None:
-        self._complain_at: dict[int, float] = {}
+        self._complain_at: dict[str, float] = {}
 
-    def __call__(self, error: KafkaError) -> None:
-        now = time.monotonic()
-        if now >= self._complain_at.get(error.code(), 0.0):
-            self._complain_at[error.code()] = now + COMPLAIN_INTERVAL_S
-            log.warning("kafka is away, going on when it is back" if error.code() in _AWAY else "kafka error", code=error.name(), error=error.str())
+    def error(self, error: KafkaError) -> None:
+        """What librdkafka meets."""
+        self._say(error.name(), error.str(), is_away=error.code() in _AWAY)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """What reading meets."""
+        self._say(trouble.name, trouble.text, is_away=trouble.is_away)
+
+    def _say(self, name: str, text: str, *, is_away: bool) -> None:
+        now, kind = time.monotonic(), "" if is_away else name
+        if now >= self._complain_at.get(kind, 0.0):
+            self._complain_at[kind] = now + COMPLAIN_INTERVAL_S
+            log.warning("kafka is away, going on when it is back" if is_away else "kafka error", code=name, error=text)
 
 
 def refusal(error: KafkaError) -> KafkaRefused | None:
@@ -71,37 +85,15 @@ def refusal(error: KafkaError) -> KafkaRefused | None:
     return None
 
 
-def place_of(raw: RawMessage) -> tuple[Place, int]:
-    """The partition and offset of what a consumer gave, a record or a partition's end."""
-    topic, partition, offset = raw.topic(), raw.partition(), raw.offset()
-    assert topic is not None
-    assert partition is not None
-    assert offset is not None
-    return Place(topic, partition), offset
+def refused(error: FeedRefused) -> KafkaRefused:
+    """What to raise where reading is not allowed."""
+    return KafkaRefused(f"{error}{_FOR_GOOD[KafkaError.TOPIC_AUTHORIZATION_FAILED]}")
 
 
-def time_ms_of(raw: RawMessage) -> int:
-    """The record's time in Kafka; 0 where it has none."""
-    return max(0, raw.timestamp()[1])
-
-
-def message_of(raw: RawMessage) -> Message:
+def message_of(record: Record) -> Message:
     """The record as the pipeline takes it."""
-    place, offset = place_of(raw)
-    return Message(Position(place, offset, raw.leader_epoch()), time_ms_of(raw), raw.key(), raw.value())
-
-
-def message_for(passed: Passed) -> Message:
-    """What stands in the pipeline for a batch that was passed."""
-    return Message(Position(passed.place, passed.end - 1), 0, None, None, passed.reason)
-
-
-def _partitions(places: Iterable[Place]) -> list[TopicPartition]:
-    return [TopicPartition(place.topic, place.partition) for place in places]
-
-
-def _places(partitions: Iterable[TopicPartition]) -> set[Place]:
-    return {Place(one.topic, one.partition) for one in partitions}
+    place, offset, epoch, time_ms, key, value, _, reason = record
+    return Message(Position(place, offset, epoch), max(0, time_ms), key, value, reason)
 
 
 def _offset(place: Place, mark: Mark) -> TopicPartition:
@@ -109,6 +101,14 @@ def _offset(place: Place, mark: Mark) -> TopicPartition:
         return TopicPartition(place.topic, place.partition, mark.offset)
     # With the epoch, whoever goes on from here notices when the log was cut behind this offset.
     return TopicPartition(place.topic, place.partition, mark.offset, leader_epoch=mark.leader_epoch)
+
+
+def missing_of(member: Member, topics: Iterable[str]) -> set[str] | None:
+    """Which of the topics do not exist yet; None while the brokers cannot be reached."""
+    try:
+        return set(topics) - set(member.consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics)
+    except KafkaException:
+        return None
 
 
 class Source:
@@ -120,83 +120,55 @@ class Source:
         Raises:
             SettingsError: librdkafka does not take the options.
         """
-        self._on_error = _Errors()
+        self._complaints = Complaints()
         self._on_not_committed = on_not_committed
         self._commit_complain_at = 0.0
+        config = {**consumer_config(settings), "error_cb": self._complaints.error, "on_commit": self._on_commit}
         try:
-            self._consumer = Consumer({**consumer_config(settings), "error_cb": self._on_error, "on_commit": self._on_commit}, logger=logger)
+            self._member = Member(
+                config, connection_of(settings), feed_options(settings), on_error=self._meets, on_trouble=self._complaints.trouble, logger=logger
+            )
         except KafkaException as error:
             raise _does_not_fit(error) from None
-        self._passing = Passing(settings)
-        self._paused: set[Place] = set()
-        self._assigned: set[Place] = set()
 
     def missing(self, topics: Iterable[str]) -> set[str] | None:
         """Which of the topics do not exist yet; None while the brokers cannot be reached."""
-        try:
-            return set(topics) - set(self._consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics)
-        except KafkaException:
-            return None
+        return missing_of(self._member, topics)
 
     def subscribe(self, topics: Iterable[str], *, on_assign: Callable[[set[Place]], None], on_revoke: Callable[[set[Place], bool], None]) -> None:
         """Joins the group. `on_revoke` gets whether the partitions are lost already, so that nothing may be committed."""
-
-        def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
-            self._assigned |= _places(partitions)
-            on_assign(_places(partitions))
-
-        def gone(partitions: list[TopicPartition], *, lost: bool) -> None:
-            places = _places(partitions)
-            on_revoke(places, lost)
-            self._assigned -= places
-            self._paused -= places
-
-        self._consumer.subscribe(
-            list(topics),
-            on_assign=assigned,
-            on_revoke=lambda _, partitions: gone(partitions, lost=False),
-            on_lost=lambda _, partitions: gone(partitions, lost=True),
-        )
+        self._member.subscribe(list(topics), on_assign=on_assign, on_revoke=on_revoke)
 
     def poll(self, *, records_max: int, timeout_s: float) -> list[Message]:
-        """The next records; waits up to `timeout_s` for them."""
-        out: list[Message] = []
-        for raw in self._consumer.consume(records_max, timeout_s):
-            error = raw.error()
-            if error is None:
-                out.append(message_of(raw))
-            elif (refused := refusal(error)) is not None:
-                raise refused
-            elif (passed := self._passing.look(raw)) is not None:
-                if self._passing.go_on(self._consumer, passed):
-                    out.append(message_for(passed))
-            else:
-                self._on_error(error)
-        return out
+        """The next records; waits up to `timeout_s` for them. Raises KafkaRefused where no retry helps."""
+        try:
+            return [message_of(record) for record in self._member.poll(records_max=records_max, timeout_s=timeout_s)]
+        except FeedRefused as error:
+            raise refused(error) from error
 
     def only(self, wanted: Callable[[Place], bool]) -> None:
-        """Fetches from the assigned partitions that are wanted, and from no other."""
-        pause = {place for place in self._assigned if not wanted(place)}
-        if pause - self._paused:
-            self._consumer.pause(_partitions(pause - self._paused))
-        if self._paused - pause:
-            self._consumer.resume(_partitions(self._paused - pause))
-        self._paused = pause
+        """Reads the assigned partitions that are wanted, and no other."""
+        self._member.only(wanted)
 
     def commit(self, marks: dict[Place, Mark], *, wait: bool = False) -> None:
         """Commits offsets; with `wait` the broker has them when this returns, else a refusal is told when it comes. A refusal costs only reading again."""
         offsets = [_offset(place, mark) for place, mark in marks.items()]
         try:
             if wait:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
+                self._member.consumer.commit(offsets=offsets, asynchronous=False)
             else:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
+                self._member.consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             self._not_committed(set(marks), error.args[0])
 
     def close(self) -> None:
         """Leaves the group; partitions are revoked first."""
-        self._consumer.close()
+        self._member.close()
+
+    def _meets(self, error: KafkaError) -> None:
+        if (refused := refusal(error)) is not None:
+            raise refused
+        self._complaints.error(error)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         for reason in [error] if error is not None else [one.error for one in partitions if one.error is not None][:1]:
@@ -217,7 +189,7 @@ class Letters:
         self._alive = alive
         self._waiting = 0
         self._topic = TOPICS["dead-letter"].full_name(settings.topic_prefix)
-        self._producer = Producer({**producer_config(settings), "error_cb": _Errors()}, logger=logger)
+        self._producer = Producer({**producer_config(settings), "error_cb": Complaints().error}, logger=logger)
         self._refused: KafkaError | None = None
 
     @property
@@ -263,37 +235,36 @@ class SchemaReader:
 
     def __init__(self, settings: Settings, catalogue: cat.Catalogue) -> None:
         self._catalogue = catalogue
-        self._topic = TOPICS["schema"].full_name(settings.topic_prefix)
-        self._config = {**reader_config(settings), "group.id": f"{settings.topic_prefix}-sinks-schemas", "enable.partition.eof": True, "error_cb": _Errors()}
-        self._passing = Passing(settings)
-        self._consumer: Consumer | None = None
-        self._next = 0
+        complaints = Complaints()
+        self._place = Place(TOPICS["schema"].full_name(settings.topic_prefix), 0)
+        self._config = {**asker_config(settings), "group.id": f"{settings.topic_prefix}-sinks-schemas", "error_cb": complaints.error}
+        self._asker: Consumer | None = None
+        self._feed = Feed(connection_of(settings), feed_options(settings), complaints.trouble)
 
     def refresh(self, timeout_s: float = 0.2) -> bool:
         """Adds what has come since the last call; whether that was everything that was there when the call began.
 
-        A schema that does not fit the catalogue is logged and left out. Waits no longer than asked, and a moment for the topic's end.
+        A schema that does not fit the catalogue is logged and left out. Waits no longer than asked, and a moment for the topic's end. Raises KafkaRefused where no retry helps.
         """
-        partition = TopicPartition(self._topic, 0, 0)
-        if self._consumer is None:
-            self._consumer = Consumer(self._config, logger=logger)
-            self._consumer.assign([partition])
+        if self._asker is None:
+            self._asker = Consumer(self._config, logger=logger)
+            self._feed.add({self._place: Start(0)})
         try:
-            _, end = self._consumer.get_watermark_offsets(partition, timeout=SCHEMA_END_TIMEOUT_S, cached=False)
+            _, end = self._asker.get_watermark_offsets(TopicPartition(*self._place), timeout=SCHEMA_END_TIMEOUT_S, cached=False)
         except KafkaException:
             return False
         deadline = time.monotonic() + timeout_s
-        while self._next < end and (left := deadline - time.monotonic()) > 0:
-            for raw in self._consumer.consume(100, min(left, 0.02)):
-                error = raw.error()
-                if error is None:
-                    self._next = (raw.offset() or 0) + 1
-                    self._learn(raw.value())
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    self._next = raw.offset() or 0
-                elif (passed := self._passing.look(raw)) is not None and self._passing.go_on(self._consumer, passed):
-                    self._next = passed.end
-        return self._next >= end
+        try:
+            while not (is_read := self._is_at(end)) and (left_s := deadline - time.monotonic()) > 0:
+                for record in self._feed.poll(records_max=100, timeout_s=min(left_s, 0.02)):
+                    self._learn(record.value)
+        except FeedRefused as error:
+            raise refused(error) from error
+        return is_read
+
+    def _is_at(self, end: int) -> bool:
+        position = self._feed.position(self._place)
+        return position is not None and position >= end
 
     def _learn(self, value: bytes | None) -> None:
         if value is None:
@@ -307,5 +278,6 @@ class SchemaReader:
 
     def close(self) -> None:
         """Lets the connection go."""
-        if self._consumer is not None:
-            self._consumer.close()
+        self._feed.close()
+        if self._asker is not None:
+            self._asker.close()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runstream_schemas.topics import BATCH_BYTES_MAX, MESSAGE_BYTES_MAX
+from runstream_feed.options import options_of
+from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
+    from runstream_feed.options import Options
     from runstream_schemas.settings import Settings
 
+CLIENT_ID = "runstream-sinks"
 # A worker killed hard is missed after this long, and its partitions wait as long; the broker's default minimum. A worker that is taken for dead by mistake only reads
 # some records twice.
 SESSION_TIMEOUT_MS = 6_000
 # A worker with a name of its own keeps its partitions while it is restarted, which takes longer than that.
 STATIC_SESSION_TIMEOUT_MS = 45_000
-# What librdkafka may fetch ahead, over all partitions.
-FETCH_AHEAD_KB = 32 * 1024
-# The most of an answer of a broker, which holds `BATCH_BYTES_MAX` of batches and some bytes for each partition. It bounds what librdkafka makes of a batch in zstd as well, though of no
-# other codec: where a batch does not say what it becomes, room for it is tripled until it fits, so that all honest batches pass only where this is three times as much as they are.
-ANSWER_BYTES_MAX = 2 * BATCH_BYTES_MAX
-
 _OF_MEMBERS = ("group.instance.id", "group.protocol", "group.remote.assignor")
 
 
@@ -32,7 +29,7 @@ def common_config(settings: Settings) -> dict[str, str | int | float | bool]:
     """librdkafka's options of every client of a sink."""
     return {
         "bootstrap.servers": settings.kafka,
-        "client.id": "runstream-sinks",
+        "client.id": CLIENT_ID,
         # A broker that restarts is found again within a second or two instead of ten.
         "reconnect.backoff.max.ms": 2_000,
         "log.connection.close": False,
@@ -43,24 +40,23 @@ def consumer_config(settings: Settings) -> dict[str, str | int | float | bool]:
     """librdkafka's options of a consumer that may be a member of the group. What the user passes through comes last, except for what exactness rests on."""
     return {
         **common_config(settings),
-        "auto.offset.reset": "earliest",
         "max.poll.interval.ms": 300_000,
-        "queued.max.messages.kbytes": FETCH_AHEAD_KB,
-        "fetch.max.bytes": BATCH_BYTES_MAX,
-        "receive.message.max.bytes": ANSWER_BYTES_MAX,
-        "fetch.wait.max.ms": 100,
         "topic.metadata.refresh.interval.ms": 10_000,
         **_membership(settings),
         **settings.kafka_options,
         "group.id": sinks_group(settings),
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "enable.partition.eof": False,
     }
 
 
-def reader_config(settings: Settings) -> dict[str, str | int | float | bool]:
-    """The same for a consumer that is told what to read and is a member of nothing."""
+def feed_options(settings: Settings) -> Options:
+    """How records are fetched, by all readers of the sinks. Raises SettingsError for a value of the user's that says nothing."""
+    return options_of(settings.kafka_options, CLIENT_ID)
+
+
+def asker_config(settings: Settings) -> dict[str, str | int | float | bool]:
+    """The same for a consumer that is a member of nothing: it asks about topics and offsets, and reads nothing."""
     return {name: value for name, value in consumer_config(settings).items() if name not in _OF_MEMBERS}
 
 

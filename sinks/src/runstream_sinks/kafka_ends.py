@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from runstream_feed.records import Place
 from runstream_sinks.kafka_config import common_config
-from runstream_sinks.ledger import Place
 from runstream_sinks.log import logger
 
 if TYPE_CHECKING:

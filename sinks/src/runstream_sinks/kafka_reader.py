@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from runstream_feed.connection import connection_of
+from runstream_feed.feed import Feed
+from runstream_feed.options import FeedRefused
+from runstream_feed.records import Place, Start
 from runstream_sinks.errors import KafkaAway, KafkaRefused
-from runstream_sinks.kafka import message_for, message_of, place_of, refusal
-from runstream_sinks.kafka_config import reader_config
-from runstream_sinks.kafka_passing import Passing
-from runstream_sinks.ledger import Mark, Place
-from runstream_sinks.log import log, logger
+from runstream_sinks.kafka import Complaints, message_of, refusal, refused
+from runstream_sinks.kafka_config import asker_config, feed_options
+from runstream_sinks.ledger import Mark
+from runstream_sinks.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 15.0
 ASK_INTERVAL_S = 0.2
-COMPLAIN_INTERVAL_S = 5.0
 SILENCE_S_MAX = 30.0
 
 
@@ -49,19 +51,18 @@ def _refused(error: KafkaError) -> KafkaRefused | None:
 
 
 class Reader:
-    """A consumer that is told what to read. All calls come from one thread."""
+    """Reads what it is told. All calls come from one thread."""
 
     def __init__(self, settings: Settings, group: str) -> None:
         """`group` is where offsets are kept; nothing is kept before `keep` is called."""
         self._kafka = settings.kafka
         self._group = group
-        self._consumer = Consumer({**reader_config(settings), "group.id": group, "enable.partition.eof": True, "error_cb": self._on_error}, logger=logger)
-        self._passing = Passing(settings)
+        complaints = Complaints()
+        self._consumer = Consumer({**asker_config(settings), "group.id": group, "error_cb": complaints.error}, logger=logger)
+        self._feed = Feed(connection_of(settings), feed_options(settings), complaints.trouble)
         self._spans: dict[Place, Span] = {}
         self._next: dict[Place, int] = {}
-        self._paused: set[Place] = set()
         self._done: set[Place] = set()
-        self._complain_at = 0.0
 
     # ---- what is there -----------------------------------------------------------------------------------------------------------------
 
@@ -118,11 +119,11 @@ class Reader:
 
     def start(self, spans: Mapping[Place, Span]) -> None:
         """Reads these spans from now on, each in order; what was read before is forgotten."""
+        self._feed.drop(self._spans)
         self._spans = dict(spans)
         self._next = {place: span.first for place, span in spans.items()}
         self._done = {place for place, span in spans.items() if span.end is not None and span.first >= span.end}
-        self._paused = set()
-        self._consumer.assign([TopicPartition(*place, span.first) for place, span in spans.items() if place not in self._done])
+        self._feed.add({place: Start(span.first) for place, span in spans.items() if place not in self._done})
 
     @property
     def done(self) -> bool:
@@ -138,33 +139,27 @@ class Reader:
     def poll(self, *, records_max: int, timeout_s: float) -> list[Message]:
         """The next records; waits up to `timeout_s` for them. Raises KafkaRefused where no retry helps."""
         out: list[Message] = []
-        for raw in self._consumer.consume(records_max, timeout_s):
-            error = raw.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                refused = _refused(error)
-                if refused is not None:
-                    raise refused
-                passed = self._passing.look(raw)
-                if passed is None:
-                    self._on_error(error)
-                elif self._passing.go_on(self._consumer, passed):
-                    out.append(message_for(passed))
-                    self._reached(passed.place, passed.end)
-                continue
-            place, offset = place_of(raw)
-            if place in self._done:
-                continue
-            end = self._spans[place].end
-            if error is None and (end is None or offset < end):
-                out.append(message_of(raw))
-            self._reached(place, offset if error is not None else offset + 1)
+        try:
+            records = self._feed.poll(records_max=records_max, timeout_s=timeout_s)
+        except FeedRefused as error:
+            raise refused(error) from error
+        for record in records:
+            end = self._spans[record.place].end
+            # A batch that was not read may begin before the end and reach past it.
+            if end is None or record.offset < end or record.refused is not None:
+                out.append(message_of(record))
+        for place in self._spans.keys() - self._done:
+            position = self._feed.position(place)
+            if position is not None:
+                self._reached(place, position)
         return out
 
     def _reached(self, place: Place, offset: int) -> None:
         self._next[place] = offset
         end = self._spans[place].end
         if end is not None and offset >= end:
-            self._finish(place)
+            self._done.add(place)
+            self._feed.drop([place])
 
     def read(self, spans: Mapping[Place, Span]) -> Iterator[Message]:
         """All records of spans that have an end. Raises KafkaAway when nothing comes for a while though they are not at their ends."""
@@ -180,12 +175,7 @@ class Reader:
 
     def only(self, wanted: Callable[[Place], bool]) -> None:
         """Fetches from the partitions that are wanted and not done, and from no other."""
-        pause = {place for place in self._spans if place not in self._done and not wanted(place)}
-        if pause - self._paused:
-            self._consumer.pause([TopicPartition(*place) for place in pause - self._paused])
-        if self._paused - pause:
-            self._consumer.resume([TopicPartition(*place) for place in self._paused - pause - self._done])
-        self._paused = pause
+        self._feed.only(wanted)
 
     def keep(self, marks: Mapping[Place, Mark], note_of: Callable[[Place], str], *, wait: bool) -> None:
         """Keeps offsets in the group, each with a note. With `wait` they are held when this returns.
@@ -210,17 +200,9 @@ class Reader:
             raise self._away(error) from error
 
     def close(self) -> None:
-        """Lets the connection go."""
+        """Lets the connections go."""
+        self._feed.close()
         self._consumer.close()
-
-    def _finish(self, place: Place) -> None:
-        self._done.add(place)
-        self._consumer.incremental_unassign([TopicPartition(*place)])
 
     def _away(self, error: KafkaException) -> KafkaAway:
         return KafkaAway(f"Kafka at {self._kafka} does not answer: {error.args[0].str()}")
-
-    def _on_error(self, error: KafkaError) -> None:
-        if time.monotonic() >= self._complain_at:
-            self._complain_at = time.monotonic() + COMPLAIN_INTERVAL_S
-            log.warning("kafka does not answer, going on when it does", code=error.name(), error=error.str())

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from runstream_feed.records import Place
 from runstream_sinks.errors import KafkaRefused
 from runstream_sinks.kafka_config import producer_config
-from runstream_sinks.ledger import Place
 from runstream_sinks.log import logger
 
 if TYPE_CHECKING:

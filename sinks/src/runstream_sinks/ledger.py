@@ -6,16 +6,12 @@ one claim, or by none where it leaves no row. Claims may be settled in any order
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from runstream_feed.records import Place
 
 NOT_COMMITTED = -1
-
-
-class Place(NamedTuple):
-    """A partition of a topic."""
-
-    topic: str
-    partition: int
 
 
 class Position(NamedTuple):

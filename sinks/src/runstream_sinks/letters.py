@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from runstream_feed.records import Place
 from runstream_schemas import wire
 from runstream_schemas.errors import SchemasError
 from runstream_schemas.records import DeadLetter
@@ -16,7 +17,6 @@ from runstream_schemas.settings import SettingsError
 from runstream_schemas.topics import TOPICS
 from runstream_sinks.clickhouse import Server
 from runstream_sinks.kafka_reader import Reader
-from runstream_sinks.ledger import Place
 from runstream_sinks.spans import Span
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from runstream_sinks.ledger import Place
+    from runstream_feed.records import Place
 
 PREFIX = "runstream_sink"
 ARCHIVE_PREFIX = "runstream_archive"

@@ -21,8 +21,8 @@ from runstream_sinks.parquet_pages import DELTA_BINARY_PACKED, PLAIN, BadPage, P
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from runstream_feed.records import Place
     from runstream_sinks.archive_files import Name
-    from runstream_sinks.ledger import Place
 
 # Read at once: so many records, or as many as have so many bytes on average.
 BATCH_RECORDS = 500

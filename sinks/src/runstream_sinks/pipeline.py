@@ -19,11 +19,12 @@ from runstream_sinks.tables import TABLE_OF, Name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from runstream_feed.records import Place
     from runstream_schemas.catalogue import Catalogue
     from runstream_schemas.frame_batch import Batch
     from runstream_schemas.records import DeadLetter, Record
     from runstream_sinks.batching import Batches, Rows
-    from runstream_sinks.ledger import Claim, Place, Position
+    from runstream_sinks.ledger import Claim, Position
 
 _POINTS: tuple[Name, ...] = ("metric_points", "hardware_points")
 # A writer announces a schema before it uses it, so an unknown id is a race of moments. For it a partition waits this long, once in a period, whatever number of ids come.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runstream_feed.records import Place
 from runstream_schemas.catalogue import Catalogue, bundled
 from runstream_schemas.topics import TOPICS
 from runstream_sinks import migrations, upkeep
@@ -19,7 +20,7 @@ from runstream_sinks.kafka import SchemaReader
 from runstream_sinks.kafka_config import sinks_group
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.layout import Cluster
-from runstream_sinks.ledger import Mark, Place
+from runstream_sinks.ledger import Mark
 from runstream_sinks.replay_plan import Note, Request, go_on, group_of, remarks, spans_to_read
 from runstream_sinks.retention import RETAINED, Keep
 from runstream_sinks.spans import END, At, Bound, Span, resolve

@@ -13,10 +13,10 @@ from runstream_sinks.spans import BEGINNING, Bound, Offset, Span
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from runstream_feed.records import Place
     from runstream_schemas import topics
     from runstream_schemas.settings import Settings
     from runstream_sinks.kafka_reader import Kept
-    from runstream_sinks.ledger import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from runstream_feed.records import Place
 from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord, UnknownSchema
 from runstream_schemas.topics import TOPICS
 from runstream_sinks.kafka_config import sinks_group
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.kafka_sender import Sender
-from runstream_sinks.ledger import Place
 from runstream_sinks.malformed import KEY_BYTES_MAX
 from runstream_sinks.pipeline import routes, rows_of
 from runstream_sinks.replay import schemas_of

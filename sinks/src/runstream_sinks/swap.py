@@ -14,11 +14,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runstream_feed.records import Place
 from runstream_sinks import migrations
 from runstream_sinks.clickhouse import Server, has_database
 from runstream_sinks.errors import ServerRefused, SinksError
 from runstream_sinks.kafka_reader import Reader
-from runstream_sinks.ledger import Place
 from runstream_sinks.replay import Stopped, forget, full_names, read_into, replay
 from runstream_sinks.replay_plan import Request, fill_group
 from runstream_sinks.spans import Span

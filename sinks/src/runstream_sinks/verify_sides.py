@@ -17,10 +17,10 @@ from runstream_sinks.spans import Span
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from runstream_feed.records import Place
     from runstream_schemas import topics
     from runstream_schemas.settings import Settings
     from runstream_sinks.fill import Caller
-    from runstream_sinks.ledger import Place
 
 SINKS_WAIT_S = 30.0
 SINKS_WAIT_INTERVAL_S = 0.2

@@ -14,10 +14,11 @@ from runstream_sinks.telling import Telling
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from runstream_feed.records import Place
     from runstream_schemas.records import DeadLetter
     from runstream_schemas.settings import Settings
     from runstream_sinks.inserter import Done
-    from runstream_sinks.ledger import Mark, Place
+    from runstream_sinks.ledger import Mark
     from runstream_sinks.pipeline import Message, Pipeline
 
 

@@ -29,8 +29,8 @@ from runstream_sinks.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from runstream_feed.records import Place
     from runstream_schemas.settings import Settings
-    from runstream_sinks.ledger import Place
 
 POLL_S = 0.05
 # Taken at once: many small records, so that frames can be read together, but few large ones, so that a chunk is not far past its limits when it is looked at.

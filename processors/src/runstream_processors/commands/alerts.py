@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _topic(settings: Settings) -> SilenceTopic:
-    from runstream_processors.connection import connection_of
+    from runstream_feed.connection import connection_of
     from runstream_processors.silence_topic import SilenceTopic
 
     return SilenceTopic(connection_of(settings), settings.topic_prefix, TIMEOUT_S)

@@ -91,7 +91,7 @@ def _refused(error: Any, *, as_json: bool) -> int:
 
 
 def _topic(args: argparse.Namespace) -> RuleTopic:
-    from runstream_processors.connection import connection_of
+    from runstream_feed.connection import connection_of
     from runstream_processors.rule_topic import RuleTopic
 
     if not 0 < args.timeout < float("inf"):

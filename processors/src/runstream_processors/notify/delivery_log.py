@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from runstream_feed.feed import Feed
+from runstream_feed.options import FeedRefused, options_of
+from runstream_feed.records import Place, Start
 from runstream_schemas import wire
 from runstream_schemas.errors import SchemasError
 from runstream_schemas.records import Delivery
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError, Message
 
-    from runstream_processors.connection import Connection
+    from runstream_feed.connection import Connection
+    from runstream_feed.options import Trouble
+    from runstream_feed.records import Record
     from runstream_processors.notify.figures import Figures
 
 logger = logging.getLogger(__name__)
@@ -81,44 +86,39 @@ def recorded(connection: Connection, topic: str, partitions: int, since_ms: int)
     Raises:
         KafkaException: the topic cannot be read, or not within `LOAD_TIMEOUT_S`.
     """
-    consumer = Consumer(
-        {
-            **connection.for_librdkafka(),
-            "group.id": f"{topic}-load",  # librdkafka wants one; nothing is committed.
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": False,
-        }
-    )
+    asker = Consumer({**connection.for_librdkafka(), "group.id": f"{topic}-load"})  # librdkafka wants one; nothing is committed.
+    feed = Feed(connection, options_of(connection.options, "runstream-notifier"), _says)
     deadline = time.monotonic() + LOAD_TIMEOUT_S
     try:
-        wanted = consumer.offsets_for_times([TopicPartition(topic, number, since_ms) for number in range(partitions)], timeout=_REQUEST_TIMEOUT_S)
+        wanted = asker.offsets_for_times([TopicPartition(topic, number, since_ms) for number in range(partitions)], timeout=_REQUEST_TIMEOUT_S)
         # Where nothing is as new as that, the offset is the end (-1).
-        starts = {one.partition: one.offset for one in wanted if one.offset >= 0}
-        ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_REQUEST_TIMEOUT_S)[1] for number in starts}
-        left = {number for number, end in ends.items() if starts[number] < end}
-        consumer.assign([TopicPartition(topic, number, starts[number]) for number in left])
-        while left:
+        starts = {Place(topic, one.partition): Start(one.offset) for one in wanted if one.offset >= 0}
+        ends = {place: asker.get_watermark_offsets(TopicPartition(*place), timeout=_REQUEST_TIMEOUT_S)[1] for place in starts}
+        feed.add(starts)
+        # Positions move past records that no reader sees, such as marks of transactions.
+        while any((feed.position(place) or 0) < end for place, end in ends.items()):
             if time.monotonic() > deadline:
                 raise KafkaException(f"the delivery log could not be read in {LOAD_TIMEOUT_S:g} s")
-            for message in consumer.consume(1000, _POLL_S):
-                if message.error() is not None:
-                    raise KafkaException(message.error())
-                number, offset = message.partition(), message.offset()
-                assert number is not None, "a message without an error has a place"
-                assert offset is not None
-                if (delivery := _read(message)) is not None:
+            for record in feed.poll(records_max=1000, timeout_s=_POLL_S):
+                if record.offset < ends[record.place] and (delivery := _read(record)) is not None:
                     yield delivery
-            # Positions move past records that no reader sees, such as marks of transactions.
-            left = {one.partition for one in consumer.position([TopicPartition(topic, number) for number in left]) if one.offset < ends[one.partition]}
+    except FeedRefused as error:
+        raise KafkaException(str(error)) from error
     finally:
-        consumer.close()
+        feed.close()
+        asker.close()
 
 
-def _read(message: Message) -> Delivery | None:
+def _says(trouble: Trouble) -> None:
+    logger.warning("the delivery log could not be read", extra={"reason": f"{trouble.name}: {trouble.text}"})
+
+
+def _read(record: Record) -> Delivery | None:
     try:
-        record = wire.decode(message.value() or b"")
+        if record.refused is not None:
+            raise SchemasError(record.refused)
+        delivery = wire.decode(record.value or b"")
     except SchemasError as error:
-        logger.warning("record skipped", extra={"topic": message.topic(), "offset": message.offset(), "reason": str(error)})
+        logger.warning("record skipped", extra={"topic": record.place.topic, "offset": record.offset, "reason": str(error)})
         return None
-    return record if isinstance(record, Delivery) else None
+    return delivery if isinstance(delivery, Delivery) else None

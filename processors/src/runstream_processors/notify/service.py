@@ -9,6 +9,7 @@ Touches confluent-kafka. The loop never waits for a channel: those have threads 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -19,10 +20,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from runstream_feed.connection import connection_of
+from runstream_feed.member import Member
+from runstream_feed.options import EARLIEST, options_of
 from runstream_processors.admin import partition_counts
-from runstream_processors.connection import connection_of
 from runstream_processors.notify.delivery_log import DeliveryLog, recorded
 from runstream_processors.notify.figures import KIND, Figures
 from runstream_processors.notify.ledger import Ledger
@@ -40,9 +43,9 @@ from runstream_schemas.topics import TOPICS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from confluent_kafka import Message
-
-    from runstream_processors.connection import Connection
+    from runstream_feed.connection import Connection
+    from runstream_feed.options import Trouble
+    from runstream_feed.records import Place, Record
     from runstream_schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -125,34 +128,27 @@ class _Work:
         self._notifier = Notifier(runners, say=_say, record=self._log.write, silenced=self._silences, figures=figures, late_ms=self._late_ms)
         self._committed_at = 0.0
         self._ready_file = settings.ready_file
-        self._consumer = Consumer(
-            {
-                **connection.for_librdkafka(),
-                "group.id": f"{prefix}.notifier",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "session.timeout.ms": _SESSION_TIMEOUT_MS,
-            }
-        )
+        config = {
+            **connection.for_librdkafka(),
+            "group.id": f"{prefix}.notifier",
+            "enable.auto.commit": False,
+            "session.timeout.ms": _SESSION_TIMEOUT_MS,
+        }
+        options = dataclasses.replace(options_of(connection.options, "runstream-notifier"), reset=EARLIEST)
+        self._member = Member(config, connection, options, on_error=_meets, on_trouble=_says)
 
     def start(self) -> None:
         """Joins the group; channels begin to send."""
         for runner in self._runners.values():
             runner.start()
-        self._consumer.subscribe([self._alerts], on_assign=self._on_assign, on_revoke=self._on_gone, on_lost=self._on_gone)
+        self._member.subscribe([self._alerts], on_assign=self._on_assign, on_revoke=self._on_gone)
         if self._ready_file is not None:
             self._ready_file.write_text("ready\n", encoding="utf-8")
 
     def step(self) -> None:
         """Reads what has come, within a tenth of a second, and records what has an outcome."""
-        message = self._consumer.poll(_POLL_S)
-        for _ in range(_TAKE_MAX):
-            if message is None:
-                break
-            self._take(message)
-            message = self._consumer.poll(0)
-        if message is not None:
-            self._take(message)
+        for record in self._member.poll(records_max=_TAKE_MAX, timeout_s=_POLL_S):
+            self._take(record)
         self._record()
         if time.monotonic() - self._committed_at >= _COMMIT_S:
             self._committed_at = time.monotonic()
@@ -168,7 +164,7 @@ class _Work:
         self._record()
         self._log.flush(_FLUSH_S)
         self._commit(asynchronous=False)
-        self._consumer.close()
+        self._member.close()
         self._silences.close()
 
     def _record(self) -> None:
@@ -183,47 +179,53 @@ class _Work:
             return
         try:
             # Without waiting, since a broker that is away must not hold up what has been read already.
-            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+            self._member.consumer.commit(offsets=offsets, asynchronous=asynchronous)
         except KafkaException as error:
             # The group moved on; whoever owns the partitions knows from the delivery topic what was told.
             logger.warning("not committed", extra={"reason": str(error)})
 
-    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_assign(self, places: set[Place]) -> None:
         """Learns what was told before, by this notifier or another, and only then reads alerts."""
-        if not partitions:
+        if not places:
             return
         since_ms = max(0, _now_ms() - keep_ms_of(self._late_ms))
         for delivery in recorded(self._connection, self._deliveries, self._partitions[self._deliveries], since_ms):
             self._notifier.learn(delivery)
 
-    def _on_gone(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_gone(self, places: set[Place], lost: bool) -> None:
         self._record()
-        self._commit(asynchronous=False)
-        numbers = {one.partition for one in partitions}
+        if not lost:
+            self._commit(asynchronous=False)
+        numbers = {place.partition for place in places}
         self._notifier.give_up(numbers)
         self._ledger.forget(numbers)
 
-    def _take(self, message: Message) -> None:
-        error = message.error()
-        if error is not None:
-            if error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-                raise KafkaException(error)
-            logger.warning("alerts could not be read", extra={"reason": error.str()})
-            return
-        partition, offset = message.partition(), message.offset()
-        assert partition is not None, "a message without an error has a place"
-        assert offset is not None
+    def _take(self, record: Record) -> None:
+        place, offset = record.place, record.offset
         outcomes = 0
-        self._ledger.begin(partition, offset)
+        self._ledger.begin(place.partition, offset)
         try:
-            alert = wire.decode(message.value() or b"")
+            if record.refused is not None:
+                raise SchemasError(record.refused)
+            alert = wire.decode(record.value or b"")
         except SchemasError as reason:
             # The sinks set it aside.
-            logger.warning("record skipped", extra={"topic": self._alerts, "partition": partition, "offset": offset, "reason": str(reason)})
+            logger.warning("record skipped", extra={"topic": place.topic, "partition": place.partition, "offset": offset, "reason": str(reason)})
         else:
             if isinstance(alert, Alert):
-                outcomes = self._notifier.take(alert, partition, offset, _now_ms())
-        self._ledger.expect(partition, offset, outcomes)
+                outcomes = self._notifier.take(alert, place.partition, offset, _now_ms())
+        self._ledger.expect(place.partition, offset, outcomes)
+
+
+def _meets(error: KafkaError) -> None:
+    """What the group's client says; raises what no retry mends."""
+    if error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        raise KafkaException(error)
+    logger.warning("alerts could not be read", extra={"reason": error.str()})
+
+
+def _says(trouble: Trouble) -> None:
+    logger.warning("alerts could not be read", extra={"reason": f"{trouble.name}: {trouble.text}"})
 
 
 def _say(alert: Alert) -> None:

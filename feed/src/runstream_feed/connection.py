@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runstream_schemas.settings import SettingsError
 
@@ -26,8 +26,11 @@ _CARRIED = {
     "sasl.mechanisms",
     "sasl.username",
     "sasl.password",
+    "enable.ssl.certificate.verification",
     "ssl.ca.location",
+    "ssl.ca.pem",
     "ssl.certificate.location",
+    "ssl.endpoint.identification.algorithm",
     "ssl.key.location",
     "ssl.key.password",
 }
@@ -58,7 +61,7 @@ def connection_of(settings: Settings) -> Connection:
     options = settings.kafka_options
     for name in options:
         if name.startswith(_FAMILIES) and name not in _CARRIED:
-            raise SettingsError(f"RUNSTREAM_KAFKA_OPTIONS has {name!r}, which processors cannot use: they know {', '.join(sorted(_CARRIED))}")
+            raise SettingsError(f"RUNSTREAM_KAFKA_OPTIONS has {name!r}, which Runstream's readers cannot use: they know {', '.join(sorted(_CARRIED))}")
     protocol = options.get("security.protocol", "PLAINTEXT").upper()
     if protocol not in _PROTOCOLS:
         raise SettingsError(f"RUNSTREAM_KAFKA_OPTIONS has security.protocol {protocol!r}: expected one of {', '.join(_PROTOCOLS)}")
@@ -66,7 +69,7 @@ def connection_of(settings: Settings) -> Connection:
     if protocol.startswith("SASL"):
         mechanism = options.get("sasl.mechanism", options.get("sasl.mechanisms", "PLAIN"))
         if mechanism not in _MECHANISMS:
-            raise SettingsError(f"RUNSTREAM_KAFKA_OPTIONS has sasl.mechanism {mechanism!r}: processors know {', '.join(_MECHANISMS)}")
+            raise SettingsError(f"RUNSTREAM_KAFKA_OPTIONS has sasl.mechanism {mechanism!r}: Runstream's readers know {', '.join(_MECHANISMS)}")
     return Connection(
         servers=tuple(filter(None, (one.strip() for one in settings.kafka.split(",")))),
         protocol=protocol,
@@ -80,10 +83,23 @@ def connection_of(settings: Settings) -> Connection:
 
 def _tls(options: Mapping[str, str]) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=options.get("ssl.ca.location"))
+        context = ssl.create_default_context(cafile=options.get("ssl.ca.location"), cadata=options.get("ssl.ca.pem"))
         certificate = options.get("ssl.certificate.location")
         if certificate:
             context.load_cert_chain(certificate, options.get("ssl.key.location"), options.get("ssl.key.password"))
+        is_verified = options.get("enable.ssl.certificate.verification", "true").lower() not in ("false", "f", "0")
+        if not is_verified or options.get("ssl.endpoint.identification.algorithm", "https").lower() == "none":
+            context.check_hostname = False
+        if not is_verified:
+            context.verify_mode = ssl.CERT_NONE
     except OSError as error:
         raise SettingsError(f"RUNSTREAM_KAFKA_OPTIONS names certificates that cannot be read: {error}") from error
     return context
+
+
+def aiokafka_security(connection: Connection) -> dict[str, Any]:
+    """The connection's security in aiokafka's words."""
+    out: dict[str, Any] = {"security_protocol": connection.protocol, "ssl_context": connection.tls}
+    if connection.mechanism is not None:
+        out |= {"sasl_mechanism": connection.mechanism, "sasl_plain_username": connection.username, "sasl_plain_password": connection.password}
+    return out
