@@ -41,6 +41,7 @@ class Lived:
         points: how often a part died at each named point, such as `agent answered`.
         missed: the blows that were not seen to happen.
         kills: processes that were ended hard.
+        own_ends: how often a worker ended by itself.
     """
 
     plan: Plan
@@ -51,6 +52,7 @@ class Lived:
     findings: Findings
     took_s: float
     said: str = ""
+    own_ends: int = 0
 
     @property
     def held(self) -> bool:
@@ -62,7 +64,8 @@ class Lived:
         found = self.findings
         head = (
             f"seed {self.plan.seed}: {'held' if self.held else 'FAILED'} in {self.took_s:.0f} s, {self.plan.ranks} ranks, {found.points_logged} points, "
-            f"{self.kills} kills, {found.repeats} repeats, {found.alerts_expected} alerts, {found.dropped} dropped: {', '.join(map(str, self.plan.blows))}"
+            f"{self.kills} kills, {self.own_ends} own ends of workers, {found.repeats} repeats, {found.alerts_expected} alerts, {found.dropped} dropped: "
+            f"{', '.join(map(str, self.plan.blows))}"
         )
         head += f"; NOT SEEN: {', '.join(map(str, self.missed))}" if self.missed else ""
         if self.held:
@@ -115,7 +118,7 @@ def _live_one(stage: Stage, plan: Plan, folder: Path, clock: Clock | None) -> Li
     began = time.monotonic()
     folder.mkdir()
     findings, blows = Findings(), None
-    letters = len(stage.letters)
+    letters, own_ends = len(stage.letters), stage.own_ends()
     has_clock = clock is not None and plan.needs("clock", CLOCKS[:1])
     if clock is not None:
         clock.set(0)
@@ -144,7 +147,9 @@ def _live_one(stage: Stage, plan: Plan, folder: Path, clock: Clock | None) -> Li
     said = "\n".join(f"  {path.name}: {log_tail(stage.stack.data, path.stem)}" for path in sorted(stage.folder.glob("stack/logs/*.log")))
     if blows is None:
         return Lived(plan, Counter(), Counter(), plan.blows, 0, findings, time.monotonic() - began, said)
-    return Lived(plan, blows.done, blows.points, tuple(blows.missed), blows.kills, findings, time.monotonic() - began, said if findings.troubles else "")
+    own_ends = stage.own_ends() - own_ends
+    took_s = time.monotonic() - began
+    return Lived(plan, blows.done, blows.points, tuple(blows.missed), blows.kills, findings, took_s, said if findings.troubles else "", own_ends)
 
 
 @contextlib.contextmanager

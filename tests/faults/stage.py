@@ -7,6 +7,7 @@ that can be set, where a C compiler is here.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tests.sinks.dies_at import POINT
 ROOT = Path(__file__).resolve().parents[2]
 _MODULES = {"sinks": ("runstream_sinks", "worker"), "processors": ("runstream_processors", "worker")}
 _DYING = {"sinks": "tests.sinks.dies_at", "processors": "tests.processors.dies_at"}
+_OWN_END = re.compile(r" (?:sinks|processors) is failed \(exit code [1-9]")
 # Background merges would collapse the repeats that are to be counted.
 _NO_MERGES = "ALTER TABLE metric_points MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
 
@@ -150,6 +152,10 @@ class Stage:
                 return self.stack.part(part).last_exit
             time.sleep(0.05)
         return None
+
+    def own_ends(self) -> int:
+        """How often a worker has ended by itself, and not as it was asked to: where its clock was set back, where Kafka went, and where something is wrong."""
+        return len(_OWN_END.findall((self.stack.data / "logs" / "supervisor.log").read_text()))
 
     def set_clocks_right(self) -> None:
         """Sets the workers' clocks to the machine's, and waits for those who end of it."""
