@@ -15,21 +15,25 @@ USER, PASSWORD, STORE_PASSWORD = "trainer", "right-secret", "store-secret"  # of
 _LOGIN = {
     "PLAIN": f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+    "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 }
-PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+CLIENTS = "CLIENTS"
+"""The listener that wants certificates of its clients."""
+PROTOCOLS = {"PLAINTEXT": "PLAINTEXT", "SSL": "SSL", "SASL_PLAINTEXT": "SASL_PLAINTEXT", "SASL_SSL": "SASL_SSL", CLIENTS: "SSL"}
 
 
 @dataclass(frozen=True)
 class Secured:
-    """Where it is listened on, by protocol, and the authorities of which clients may trust one: its own, and a stranger's."""
+    """Where it is listened on; the authorities of which clients may trust one, its own and a stranger's; a client's certificate that it trusts. Keys lie beside certificates."""
 
     ports: dict[str, int]
     authority: Path
     stranger: Path
+    client: Path
 
-    def address(self, protocol: str) -> str:
+    def address(self, listener: str) -> str:
         """`host:port`, of a name that the certificate has."""
-        return f"{HOST}:{self.ports[protocol]}"
+        return f"{HOST}:{self.ports[listener]}"
 
 
 def _run(*command: str | Path) -> None:
@@ -66,7 +70,7 @@ def prepared(folder: Path) -> tuple[Secured, list[str]]:
     ports: dict[str, int] = {}
     for name in (*PROTOCOLS, "CONTROLLER"):
         ports[name] = choose_port(avoid=frozenset(ports.values()))
-    authority, stranger = _certificate(folder, "broker"), _certificate(folder, "stranger")
+    authority, stranger, client = (_certificate(folder, name) for name in ("broker", "stranger", "client"))
     store = folder / "broker.p12"
     _run("openssl", "pkcs12", "-export", "-in", authority, "-inkey", folder / "broker.key", "-out", store, "-passout", f"pass:{STORE_PASSWORD}")
     broker = Broker(data=folder / "data", port=ports["PLAINTEXT"], controller_port=ports.pop("CONTROLLER"))
@@ -75,10 +79,13 @@ def prepared(folder: Path) -> tuple[Secured, list[str]]:
     more = {
         "listeners": f"{listeners},CONTROLLER://{HOST}:{broker.controller_port}",
         "advertised.listeners": listeners,
-        "listener.security.protocol.map": ",".join(f"{name}:{name}" for name in PROTOCOLS) + ",CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in PROTOCOLS.items()) + ",CONTROLLER:PLAINTEXT",
         "ssl.keystore.type": "PKCS12",
         "ssl.keystore.location": str(store),
         "ssl.keystore.password": STORE_PASSWORD,
+        f"listener.name.{CLIENTS.lower()}.ssl.client.auth": "required",
+        f"listener.name.{CLIENTS.lower()}.ssl.truststore.type": "PEM",
+        f"listener.name.{CLIENTS.lower()}.ssl.truststore.location": str(client),
         "sasl.enabled.mechanisms": ",".join(_LOGIN),
     }
     for name in ("SASL_PLAINTEXT", "SASL_SSL"):
@@ -87,7 +94,7 @@ def prepared(folder: Path) -> tuple[Secured, list[str]]:
     properties = broker.data / "server.properties"
     kept = [line for line in properties.read_text().splitlines() if line.partition("=")[0] not in more]
     properties.write_text("\n".join([*kept, *(f"{key}={value}" for key, value in more.items())]) + "\n")
-    return Secured(ports, authority, stranger), java_command(broker, jars=jars)
+    return Secured(ports, authority, stranger, client), java_command(broker, jars=jars)
 
 
 def add_scram_user(address: str) -> None:
@@ -96,8 +103,8 @@ def add_scram_user(address: str) -> None:
         "import sys\n"
         "from confluent_kafka.admin import AdminClient, ScramMechanism, ScramCredentialInfo, UserScramCredentialUpsertion\n"
         "admin = AdminClient({'bootstrap.servers': sys.argv[1]})\n"
-        "info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)\n"
-        "for done in admin.alter_user_scram_credentials([UserScramCredentialUpsertion(sys.argv[2], info, sys.argv[3].encode())]).values():\n"
-        "    done.result(timeout=20)\n"
+        "for kind in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):\n"
+        "    kept = UserScramCredentialUpsertion(sys.argv[2], ScramCredentialInfo(kind, 4096), sys.argv[3].encode())\n"
+        "    admin.alter_user_scram_credentials([kept])[sys.argv[2]].result(timeout=20)\n"
     )
     _run(sys.executable, "-c", script, address, USER, PASSWORD)

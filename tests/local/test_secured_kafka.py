@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runstream_feed.connection import connection_of
 from runstream_local.kafka import is_healthy
 from runstream_local.processes import start_child, stop_child
 from runstream_producers.kafka import Failure, Sender, producer_options
@@ -16,14 +16,16 @@ from runstream_producers.topics import ensure_topics
 from runstream_schemas.settings import Settings, SettingsError, load
 from runstream_sinks import kafka_reader
 from runstream_sinks.errors import KafkaAway, KafkaRefused
+from runstream_sinks.kafka import Source
 from runstream_sinks.kafka_reader import Reader
 from runstream_sinks.spans import Span
 from tests.conftest import wait_until_healthy
-from tests.local.secured import PASSWORD, USER, Secured, add_scram_user, prepared
+from tests.local.secured import CLIENTS, PASSWORD, PROTOCOLS, USER, Secured, add_scram_user, prepared
+from tests.processors.stack import Part
 
 pytestmark = pytest.mark.stack
 
-TLS = "ssl.ca.location"
+TLS, CERTIFICATE = "ssl.ca.location", "ssl.certificate.location"
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +43,19 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         stop_child(child, timeout_s=10)
 
 
-def settings_for(secured: Secured, tmp_path: Path, protocol: str, **options: str) -> Settings:
+def settings_for(secured: Secured, tmp_path: Path, listener: str, **options: str) -> Settings:
     """Settings as a user writes them for a listener."""
+    protocol = PROTOCOLS[listener]
     more = {name.replace("_", "."): value for name, value in options.items()}
+    if more.get(CERTIFICATE) == "client":
+        more |= {CERTIFICATE: str(secured.client), "ssl.key.location": str(secured.client.with_suffix(".key"))}
+    if more.get(CERTIFICATE) == "stranger":
+        more |= {CERTIFICATE: str(secured.stranger), "ssl.key.location": str(secured.stranger.with_suffix(".key"))}
     if protocol != "PLAINTEXT":
         more["security.protocol"] = protocol
     if protocol.endswith("SSL"):
         more.setdefault(TLS, str(secured.authority))
-    environ = {"RUNSTREAM_KAFKA": secured.address(protocol), "RUNSTREAM_TOPIC_PREFIX": f"s{uuid.uuid4().hex[:8]}", "RUNSTREAM_HOME": str(tmp_path)}
+    environ = {"RUNSTREAM_KAFKA": secured.address(listener), "RUNSTREAM_TOPIC_PREFIX": f"s{uuid.uuid4().hex[:8]}", "RUNSTREAM_HOME": str(tmp_path)}
     environ["RUNSTREAM_KAFKA_OPTIONS"] = ";".join(f"{name}={value}" for name, value in more.items())
     return load(environ=environ)
 
@@ -60,14 +67,17 @@ WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "plain login, ssl": ("SASL_SSL", {"sasl_mechanism": "PLAIN", "sasl_username": USER, "sasl_password": PASSWORD}),
     "scram login": ("SASL_PLAINTEXT", {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": USER, "sasl_password": PASSWORD}),
     "scram login, ssl": ("SASL_SSL", {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": USER, "sasl_password": PASSWORD}),
+    "scram 512 login": ("SASL_PLAINTEXT", {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": USER, "sasl_password": PASSWORD}),
+    "scram 512 login, ssl": ("SASL_SSL", {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": USER, "sasl_password": PASSWORD}),
+    "client certificate": (CLIENTS, {"ssl_certificate_location": "client"}),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_part_gets_in(secured: Secured, tmp_path: Path, way: str) -> None:
-    """Topics are made, a record is sent as shippers send, and the sinks' reader reads it; the processors' settings say the same way in."""
-    protocol, options = WAYS[way]
-    settings = settings_for(secured, tmp_path, protocol, **options)
+    """Topics are made, a record is sent as shippers send, and both who read it do: a reader that is told what to read, and a member of the sinks' group."""
+    listener, options = WAYS[way]
+    settings = settings_for(secured, tmp_path, listener, **options)
     topic = f"{settings.topic_prefix}.event"
     assert topic in ensure_topics(settings)
     answers: list[Failure | None] = []
@@ -83,24 +93,48 @@ def test_every_part_gets_in(secured: Secured, tmp_path: Path, way: str) -> None:
         assert values == [b"value"]
     finally:
         reader.close()
-    connection = connection_of(settings)
-    assert (connection.protocol, connection.tls is not None, connection.password) == (protocol, protocol.endswith("SSL"), options.get("sasl_password"))
+    source = Source(settings, lambda _: None)
+    try:
+        source.subscribe([topic], on_assign=lambda _: None, on_revoke=lambda _places, _lost: None)
+        values = []
+        deadline = time.monotonic() + 20
+        while not values and time.monotonic() < deadline:
+            values = [message.value for message in source.poll(records_max=1, timeout_s=0.2)]
+        assert values == [b"value"]
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("way", ["scram 512 login, ssl", "client certificate"])
+def test_faust_gets_in(secured: Secured, tmp_path: Path, way: str) -> None:
+    """A processors' worker, whose clients are Faust's, joins its group, reads its tables and is ready."""
+    listener, options = WAYS[way]
+    settings = settings_for(secured, tmp_path, listener, **options)
+    ensure_topics(settings)
+    worker = Part("worker", settings, tmp_path)
+    try:
+        worker.wait_ready()
+        assert worker.stop() == 0, worker.said()
+    finally:
+        worker.kill()
 
 
 SHUT: dict[str, tuple[str, dict[str, str]]] = {
     "wrong password": ("SASL_PLAINTEXT", {"sasl_mechanism": "PLAIN", "sasl_username": USER, "sasl_password": "wrong-secret"}),
     "wrong password, scram": ("SASL_SSL", {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": USER, "sasl_password": "wrong-secret"}),
     "wrong authority": ("SSL", {"ssl_ca_location": "stranger"}),
+    "no certificate": (CLIENTS, {}),
+    "a stranger's certificate": (CLIENTS, {"ssl_certificate_location": "stranger"}),
 }
 
 
 @pytest.mark.parametrize("way", SHUT)
 def test_who_may_not_in_is_told_why(secured: Secured, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipper says that Kafka refuses this client and keeps the record; the administration and the reader end with a sentence; no password is told."""
-    protocol, options = SHUT[way]
+    listener, options = SHUT[way]
     if "ssl_ca_location" in options:
         options = {"ssl_ca_location": str(secured.stranger)}
-    settings = settings_for(secured, tmp_path, protocol, **options)
+    settings = settings_for(secured, tmp_path, listener, **options)
     answers: list[Failure | None] = []
     sender = Sender(producer_options(settings, "test"))
     assert sender.send(f"{settings.topic_prefix}.event", b"key", b"value", answers.append)

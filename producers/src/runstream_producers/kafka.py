@@ -82,6 +82,7 @@ _ADVICE: dict[Kind, str] = {
     "access": "Kafka refuses this client: check the credentials in RUNSTREAM_KAFKA_OPTIONS and what they may write to",
     "topic": "a topic is missing: `python -m runstream_producers.topics apply` creates them",
 }
+_TLS_ALERT = "SSL alert"  # How OpenSSL words what the other side has told.
 _SAID_AGAIN_S = 300.0  # How often the same trouble is logged.
 _PAUSE_S = 0.002  # Before answers are looked for again the first time; twice as long each time after.
 _SET_BACK_S = 1.0  # A wall clock that is set back by less is an adjustment, which delays nothing to speak of.
@@ -213,6 +214,9 @@ class Sender:
         self.broken = self.broken or kind_of(error) == "fatal"
         self.last_error = str(error.str())
         kind = _kind_of_code(error.code())
+        # With TLS 1.3 a client's certificate is refused behind the handshake, and librdkafka takes it for a connection that failed.
+        if kind == "unreachable" and _TLS_ALERT in self.last_error:
+            kind = "access"
         # A broker that refuses us hangs up, too: that it cannot be reached is then not the news.
         if kind in _ADVICE and not (kind == "unreachable" and self._trouble_kind == "access"):
             self._trouble_kind = kind
