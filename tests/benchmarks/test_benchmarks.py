@@ -46,7 +46,14 @@ BARS = {
     "exit": {"finish_ms_shipped": "<= 100", "finish_over_timeout": "<= 1.1"},
 }
 
-LOG_CALL_RATIOS = {"ratio_1": 1.8, "ratio_20": 0.75, "ratio_1000": 0.36}
+# Bars for any machine that does other things at the same time: what is missed then has got much worse. Shares of a core and ratios within one run, some three to five times the bars.
+LOOSE = {
+    "log_call": {"ratio_1": "<= 1.8", "ratio_20": "<= 0.75", "ratio_1000": "<= 0.36"},
+    "deliver": {"core_share_1000": "<= 0.05", "peak_rss_mb": "<= 300"},
+    "hardware": {"core_share": "<= 0.015"},
+    "exit": {"finish_over_timeout": "<= 2"},
+    "process": {"of_no_rules": ">= 0.25", "small_frame_ratio": ">= 0.15"},
+}
 
 
 def lines_of(name: str, environ: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -73,12 +80,29 @@ def check_lines(name: str, lines: list[dict[str, Any]]) -> None:
     assert BARS[name].items() <= {line["figure"]: line["bar"] for line in lines}.items()
 
 
+def check_loosely(name: str, lines: list[dict[str, Any]]) -> None:
+    """Nothing has got much worse."""
+    values = {line["figure"]: line["value"] for line in lines}
+    kept = {
+        figure: (bar, values[figure] <= float(bar[3:]) if bar.startswith("<=") else values[figure] >= float(bar[3:])) for figure, bar in LOOSE[name].items()
+    }
+    assert all(holds for _, holds in kept.values()), (kept, values)
+
+
 @pytest.mark.parametrize("name", ["codec", "hardware"])
 def test_json_lines(name: str) -> None:
     """A benchmark that needs nothing beside it says its figures, each from rounds enough."""
     lines = lines_of(name, os.environ)
     check_lines(name, lines)
     assert all(line["value"] > 0 and line["n"] >= ROUNDS_MIN for line in lines)
+    if name in LOOSE:
+        check_loosely(name, lines)
+
+
+@pytest.mark.stack
+def test_rules_cost_no_much_more() -> None:
+    """A processors' worker with rules over one without, and small records over an agent that only decodes, on a stack of the benchmark's own."""
+    check_loosely("process", lines_of("process", os.environ))
 
 
 @pytest.mark.stack
@@ -88,9 +112,9 @@ def test_json_lines_beside_an_agent(name: str, kafka: str) -> None:
     lines = lines_of(name, {**os.environ, "BENCHMARK_KAFKA": kafka})
     check_lines(name, lines)
     values = {line["figure"]: line["value"] for line in lines}
+    if name in LOOSE:
+        check_loosely(name, lines)
     if name == "log_call":
-        # Three times its bars: a great regression shows, and a machine that does other things at the same time does not.
-        assert {figure: values[figure] <= bar for figure, bar in LOG_CALL_RATIOS.items()} == dict.fromkeys(LOG_CALL_RATIOS, True), values
         assert values["kept"] == values["shipped"] == 1.0
         assert 0 < values["checkpoint_gb"] < 0.1
     if name == "training_impact":
