@@ -102,7 +102,7 @@ class Feed:
         with self._shelf.changed:
             self._shelf.closing = True
         if self._thread is not None:
-            self._fetching.look()
+            self._fetching.stop()
             self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:

@@ -61,6 +61,7 @@ class Fetching:
     def __init__(self, shelf: Shelf, connection: Connection, options: Options) -> None:
         self._shelf, self._connection, self._options = shelf, connection, options
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._heard_at = 0.0
         self._near: dict[Place, tuple[int, float]] = {}  # A replica, and until when it is asked.
@@ -74,10 +75,18 @@ class Fetching:
                 self._loop.call_soon_threadsafe(self._wake.set)
 
     def run(self) -> None:
-        """Fetches until the shelf is closed."""
-        asyncio.run(self._serve())
+        """Fetches until it is stopped."""
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._serve())
+
+    def stop(self) -> None:
+        """Ends `run`, whatever it waits for. The shelf must be closed, for a `run` that has not begun."""
+        if self._loop is not None and self._task is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._task.cancel)
 
     async def _serve(self) -> None:
+        self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         rest_s = _REST_S
         while not self._shelf.closing:
@@ -129,7 +138,7 @@ class Fetching:
                 if not tasks and not is_lost:
                     self._heard_at = time.monotonic()
                 elif time.monotonic() > self._heard_at + SILENCE_S_MAX:
-                    raise OSError(f"no broker has answered for {SILENCE_S_MAX:g} s")
+                    raise OSError(f"no broker has answered, or none leads what is read, for {SILENCE_S_MAX:g} s")
                 await self._until_something(tasks)
         finally:
             for task in tasks.values():
@@ -161,9 +170,11 @@ class Fetching:
                 begins[leader].append(one)
             elif one.doubt is not None:
                 doubts[leader].append(one)
+            elif one.paused:
+                continue
             elif room <= 0 or one.nbytes >= _AHEAD_ANSWERS * self._options.partition_bytes:
                 is_full = True
-            elif not one.paused:
+            else:
                 near, until = self._near.get(place, (leader, 0.0))
                 wants[near if now < until else leader].append(one)
         out: dict[int, Coroutine[Any, Any, None]] = {}
