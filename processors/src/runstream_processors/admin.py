@@ -65,7 +65,8 @@ def ensure_changelogs(connection: Connection, changelogs: Mapping[str, int], tim
         NotReady: a changelog has another number of partitions than its source, or cannot be created.
     """
     client = AdminClient({**connection.for_librdkafka(), **_SILENT})
-    config = {"cleanup.policy": "compact", "max.message.bytes": str(MESSAGE_BYTES_MAX)}
+    # Stamped by Kafka, as all topics are: from a clock that is ahead by more than an hour it would take nothing.
+    config = {"cleanup.policy": "compact", "max.message.bytes": str(MESSAGE_BYTES_MAX), "message.timestamp.type": "LogAppendTime"}
     present = client.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
     wanted = [NewTopic(name, num_partitions=count, replication_factor=-1, config=config) for name, count in changelogs.items() if name not in present]
     for name, future in (client.create_topics(wanted, request_timeout=_REQUEST_TIMEOUT_S) if wanted else {}).items():
