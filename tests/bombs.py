@@ -66,6 +66,13 @@ def batch(codec: Codec, payload: bytes, count: int, first: int = 0) -> bytes:
     return struct.pack(">qi", first, len(rest)) + rest
 
 
+def headed(codec: Codec, headers: list[tuple[str, bytes | None]], first: int = 0) -> bytes:
+    """A batch of one record that has nothing but headers."""
+    texts = [_varint(len(name)) + name.encode() + (_varint(-1) if text is None else _varint(len(text)) + text) for name, text in headers]
+    body = b"\0" + _varint(0) + _varint(0) + _varint(-1) + _varint(-1) + _varint(len(headers)) + b"".join(texts)
+    return batch(codec, compressed(codec, _varint(len(body)) + body), 1, first)
+
+
 def mistitled(codec: Codec, before: list[bytes]) -> bytes:
     """A batch of values, and behind them a record whose header has a name that is no text: brokers do not look at it, and parsers stumble."""
     body = b"\0" + _varint(0) + _varint(len(before)) + _varint(-1) + _varint(-1) + _varint(1) + _varint(1) + b"\xff" + _varint(-1)

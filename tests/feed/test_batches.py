@@ -58,6 +58,14 @@ def test_a_bomb_takes_no_more_than_the_bound(codec: bombs.Codec) -> None:
         tracemalloc.stop()
 
 
+def test_gzip_of_many_members_is_refused() -> None:
+    """Each costs a copy of what is behind it, so that a million of them would take minutes."""
+    member = bombs.compressed("gzip", b"x")
+    assert gzip_decode(member * 100) == b"x" * 100
+    with pytest.raises(BatchRefused, match="more than 100 members"):
+        gzip_decode(member * 101)
+
+
 def test_producers_of_ours_stay_well_below_the_bound() -> None:
     """The greatest message that any topic takes, uncompressed, with a whole batch before it."""
     assert DEAD_LETTER_BYTES_MAX + (1 << 20) < BATCH_BYTES_MAX

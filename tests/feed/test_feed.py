@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import random
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -17,9 +20,11 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from runstream_feed.connection import connection_of
 from runstream_feed.feed import Feed
+from runstream_feed.fetching import Fetching
 from runstream_feed.member import Member
-from runstream_feed.options import LATEST, Options, Trouble, options_of
+from runstream_feed.options import LATEST, FeedRefused, Options, Trouble, options_of
 from runstream_feed.records import Place, Record, Start
+from runstream_local.ports import HOST, choose_port
 from runstream_schemas.settings import Settings, SettingsError
 from tests import bombs
 from tests.broker import Broker
@@ -27,6 +32,7 @@ from tests.local.kafka_clients import make_topic, produce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
+    from pathlib import Path
 
 OPTIONS = Options("tests")
 LIMIT_S = 20.0
@@ -138,6 +144,7 @@ from runstream_feed.connection import connection_of
 from runstream_feed.feed import Feed
 from runstream_feed.options import Options
 from runstream_feed.records import Place
+from runstream_local.ports import HOST, choose_port
 from runstream_schemas.settings import Settings
 feed = Feed(connection_of(Settings(kafka={kafka!r})), Options("tests"), print)
 places = [Place({topic!r}, number) for number in range(8)]
@@ -218,6 +225,88 @@ def test_a_broker_that_goes_and_comes_is_waited_for(broker: Broker) -> None:
         found += read(feed, lambda out: len(out) == 1)
     assert offsets(found, places[0]) == list(range(100))
     assert offsets(found, places[1]) == list(range(101))
+
+
+@pytest.mark.stack
+def test_who_waits_takes_no_room_from_others(kafka: str) -> None:
+    """Of three partitions that have filled what may be fetched ahead two are not wanted: the third is read to its end, and they are once they are wanted."""
+    topic = make_topic(kafka, partitions=3)
+    places = [Place(topic, number) for number in range(3)]
+    for place in places:
+        for _ in range(20):
+            bombs.send(kafka, topic, bombs.of("none", [random.Random(1).randbytes(20_000)]), place.partition)
+    with feeding(kafka, dict.fromkeys(places), Options("tests", ahead_bytes=100_000, partition_bytes=40_000)) as feed:
+        found = read(feed, lambda out: len({one.place for one in out}) == 3, records_max=1)
+        feed.only(lambda place: place == places[2])
+        found += read(feed, lambda _: feed.position(places[2]) == 20)
+        feed.only(lambda _: True)
+        found += read(feed, lambda _: all(feed.position(place) == 20 for place in places))
+    for place in places:
+        assert offsets(found, place) == list(range(20))
+
+
+def test_a_broker_at_another_address_is_found_again(tmp_path: Path) -> None:
+    """Where the address that was given leads to it: after a restart on another port, of which the old one says nothing."""
+    broker = Broker(tmp_path)
+    target = [broker.port]
+    try:
+        topic = make_topic(broker.servers, partitions=1)
+        with forwarding(target) as servers, feeding(servers, {Place(topic, 0): None}) as feed:
+            bombs.send(broker.servers, topic, bombs.of("none", [b"before"]))
+            read(feed, lambda out: len(out) == 1)
+            broker.stop()
+            broker.port = target[0] = choose_port()
+            broker.start()
+            bombs.send(broker.servers, topic, bombs.of("none", [b"behind"]))
+            assert [one.value for one in read(feed, lambda out: len(out) == 1)] == [b"behind"]
+    finally:
+        broker.stop()
+
+
+@contextlib.contextmanager
+def forwarding(target: list[int]) -> Generator[str]:
+    """An address that leads to a port of this machine, whichever it is at the time."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            there = await asyncio.open_connection(HOST, target[0])
+            await asyncio.wait([asyncio.create_task(pump(reader, there[1])), asyncio.create_task(pump(there[0], writer))], return_when=asyncio.FIRST_COMPLETED)
+            there[1].close()
+        writer.close()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+
+    loop = asyncio.new_event_loop()
+    port = choose_port()
+    server = loop.run_until_complete(asyncio.start_server(serve, HOST, port))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"{HOST}:{port}"
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+
+
+def test_a_reader_that_has_died_says_so_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever polls is never left to wait for what does not come."""
+
+    def dies(_: Fetching) -> None:
+        raise ValueError("of something that nobody foresaw")
+
+    monkeypatch.setattr(Fetching, "run", dies)
+    with feeding("127.0.0.1:9", {Place("topic", 0): None}) as feed:
+        for _ in range(2):
+            with pytest.raises(FeedRefused, match="reading Kafka ended: ValueError: of something"):
+                feed.poll(records_max=1, timeout_s=10)
 
 
 def config(kafka: str, group: str, protocol: str, strategy: str | None) -> dict[str, str | int | bool]:
@@ -302,6 +391,7 @@ def test_options_are_librdkafkas() -> None:
     )
     assert found == Options("me", wait_ms=7, ahead_bytes=2048, rack="a", read_committed=False)
     assert options_of({"auto.offset.reset": "largest", "client.id": "you"}, "me") == Options("you", reset=LATEST)
+    assert options_of({"queued.max.messages.kbytes": "0", "topic.metadata.refresh.interval.ms": "-1"}, "me") == Options("me", ahead_bytes=1024)
     for wrong in ({"fetch.max.bytes": "secret"}, {"auto.offset.reset": "secret"}, {"isolation.level": "secret"}):
         with pytest.raises(SettingsError, match="RUNSTREAM_KAFKA_OPTIONS") as caught:
             options_of(wrong, "me")

@@ -70,6 +70,37 @@ def test_a_portion_ends_at_its_bounds_and_the_next_goes_on() -> None:
     assert not one.is_open
 
 
+def test_headers_count_too() -> None:
+    """A portion ends at its bytes whatever they stand in, and empty headers cost what they take."""
+    one = partition()
+    for number in range(5):
+        one.fetched(number, bombs.headed("zstd", [("name", bytes(1000))], first=number), [])
+    for number in range(5, 10):
+        one.fetched(number, bombs.headed("zstd", [("", None)] * 10, first=number), [])
+    portions: list[tuple[int, bool]] = []
+    while one.is_ready:
+        out: list[Record] = []
+        nbytes = one.take(out, MANY, 1000)
+        if out:
+            portions.append((len(out), nbytes >= 1000))
+    assert portions == [(1, True)] * 10
+
+
+def test_what_waits_beside_others_is_forgotten_and_fetched_again() -> None:
+    """So that it takes no room from those that are wanted; nothing is left out."""
+    one = partition()
+    one.fetched(0, batch(0, [b"a", b"b"]) + batch(2, [b"c"]), [])
+    out: list[Record] = []
+    one.take(out, 1, MANY)
+    one.pause()
+    one.forget()
+    assert (one.nbytes, one.fetch_from, one.position) == (0, 1, 1)
+    assert not one.fetched(1, batch(0, [b"a", b"b"]), [])
+    one.paused = False
+    assert one.fetched(1, batch(0, [b"a", b"b"]) + batch(2, [b"c"]), [])
+    assert [record.value for record in out + taken(one)] == [b"a", b"b", b"c"]
+
+
 def test_what_cannot_be_read_stands_for_itself() -> None:
     """A batch that is refused is one record at its end, with the reason; of one that breaks off what came before is kept."""
     one = partition()

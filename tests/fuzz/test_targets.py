@@ -55,4 +55,4 @@ def test_an_unknown_target_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as ended:
         fuzz.main(["nothing"])
     assert ended.value.code == 2
-    assert "frame, wire, journal, seals, rules" in capsys.readouterr().err
+    assert "frame, wire, journal, seals, rules, batches" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from runstream_feed.batches import BatchRefused
 from runstream_feed.connection import connection_of
 from runstream_processors import bounded_batches
 from runstream_processors.compacted import read_whole
+from runstream_processors.errors import NotReady
 from runstream_processors.faust_transport import Transport
 from runstream_processors.follower import Follower
 from runstream_schemas.settings import Settings
@@ -76,6 +77,19 @@ def test_commands_read_past_a_bomb(kafka: str, codec: bombs.Codec) -> None:
         bombs.send(kafka, topic, bombs.of(codec, values, key))
     found = read_whole(connection_of(Settings(kafka=kafka)), topic, 20.0)
     assert {key: (one.offset, one.value) for key, one in found.items()} == {b"a": (0, b"before"), b"b": (2, b"behind")}
+
+
+@pytest.mark.stack
+def test_commands_hold_no_more_than_such_a_topic_may(kafka: str) -> None:
+    """A topic of rules or silences that expands to more than it can honestly hold is told of in a sentence."""
+    topic = make_topic(kafka, partitions=1)
+    for number in range(10):
+        bombs.send(kafka, topic, bombs.of("zstd", [bytes(BATCH_BYTES_MAX - 100)], str(number % 2).encode()))
+    assert len(read_whole(connection_of(Settings(kafka=kafka)), topic, 20.0)) == 2
+    for number in range(9):
+        bombs.send(kafka, topic, bombs.of("zstd", [bytes(BATCH_BYTES_MAX - 100)], str(number).encode()))
+    with pytest.raises(NotReady, match="holds more than 128 MiB"):
+        read_whole(connection_of(Settings(kafka=kafka)), topic, 20.0)
 
 
 @pytest.mark.stack

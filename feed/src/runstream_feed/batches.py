@@ -45,6 +45,7 @@ _ABORT = 0
 _MARK = struct.Struct(">hh")  # The key of a control record: version and type.
 
 _GZIP = 31  # zlib's word for its format, header and checksum included.
+_MEMBERS_MAX = 100  # Clients write one.
 _XERIAL = b"\x82SNAPPY\x00"  # Snappy as Java frames it: this, two versions, then blocks that are led by their lengths.
 _XERIAL_HEADER_BYTES = 16
 # The most that a byte can become; a buffer need not be larger.
@@ -65,7 +66,7 @@ class Batch(NamedTuple):
     attributes: int
     producer: int
     nbytes: int
-    data: memoryview
+    data: bytes
 
     @property
     def is_control(self) -> bool:
@@ -82,7 +83,7 @@ def batches_of(answer: bytes) -> list[Batch]:
         end = at + _LENGTH.size + length
         if length < _LEAST_BYTES - _LENGTH.size or end > len(view):
             break
-        data = view[at:end]
+        data = bytes(view[at:end])  # A copy, since a view would keep all of the answer for as long as one batch waits.
         version = data[_LEAST_BYTES - 1]
         if version == _FORMAT and len(data) >= _HEADER.size:
             _, _, epoch, _, _, attributes, delta, _, _, producer, _, _, _ = _HEADER.unpack_from(data)
@@ -126,17 +127,19 @@ def _plain(batch: Batch, codec: int, limit: int) -> bytes:
         raise BatchRefused(f"its codec {codec} is none of Kafka's")
     header = bytearray(batch.data[: _HEADER.size])
     struct.pack_into(">h", header, _ATTRIBUTES_AT, batch.attributes & ~_CODEC)
-    return bytes(header) + decode(batch.data[_HEADER.size :], limit)
+    return bytes(header) + decode(memoryview(batch.data)[_HEADER.size :], limit)
 
 
 # ---- the codecs ----------------------------------------------------------------------------------------------------------------------------
 
 
 def gzip_decode(payload: bytes | memoryview, limit: int = BATCH_BYTES_MAX) -> bytes:
-    """Undoes gzip; raises BatchRefused past `limit` bytes, of which no more than one is made."""
+    """Undoes gzip; raises BatchRefused past `limit` bytes, of which no more than one is made, and past a hundred members, since each costs a copy of what is behind it."""
     out: list[bytes] = []
     left, room = bytes(payload), limit
     while left:
+        if len(out) == _MEMBERS_MAX:
+            raise BatchRefused(f"its gzip has more than {_MEMBERS_MAX} members")
         member = zlib.decompressobj(wbits=_GZIP)
         try:
             out.append(member.decompress(left, room + 1))

@@ -31,7 +31,7 @@ class Feed:
     """Records of the partitions that were added, those of each in their order. All calls come from one thread; a thread of its own fetches."""
 
     def __init__(self, connection: Connection, options: Options, on_trouble: Callable[[Trouble], None]) -> None:
-        """Connects when there is something to read; `on_trouble` is called inside `poll`."""
+        """Connects when there is something to read; `on_trouble` is called inside `poll`, and must not raise."""
         self._on_trouble = on_trouble
         self._shelf = Shelf()
         self._fetching = Fetching(self._shelf, connection, options)
@@ -55,11 +55,19 @@ class Feed:
         self._fetching.look()
 
     def only(self, wanted: Callable[[Place], bool]) -> None:
-        """Hands out records of partitions that are wanted, and of no other, until it is told otherwise; fetches from no other, either."""
+        """Hands out records of partitions that are wanted, and of no other, until it is told otherwise; fetches from no other, either.
+
+        While some are wanted the others hold nothing that was fetched, so that they take no room from those.
+        """
         with self._shelf.changed:
-            turned = [one for place, one in self._shelf.partitions.items() if one.paused == wanted(place)]
+            partitions = self._shelf.partitions
+            turned = [one for place, one in partitions.items() if one.paused == wanted(place)]
             for one in turned:
                 self._shelf.pause(one, paused=not one.paused)
+            waiting = [one for one in partitions.values() if one.paused]
+            if len(waiting) < len(partitions):
+                for one in waiting:
+                    one.forget()
         if turned:
             self._fetching.look()
 
@@ -88,8 +96,7 @@ class Feed:
                 if len(out) >= records_max or nbytes >= POLL_BYTES_MAX or left_s <= 0:
                     break
                 if shelf.refused is not None and not out:
-                    refused, shelf.refused = shelf.refused, None
-                    raise FeedRefused(refused)
+                    raise FeedRefused(shelf.refused)
                 shelf.changed.wait(left_s)
             troubles = list(shelf.troubles)
             shelf.troubles.clear()

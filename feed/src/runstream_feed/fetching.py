@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from runstream_feed.partition import Partition
     from runstream_feed.shelf import Shelf
 
-# A request that is not answered by then was lost on the way, and its connection is made anew.
+# A request that is not answered by then, and what it may wait for records, was lost on the way, and its connection is made anew.
 REQUEST_TIMEOUT_S = 10.0
-# A client that nobody has answered for so long is made anew: by then all addresses that it knew may be those of others.
-SILENCE_S_MAX = 30.0
+# A client that nobody has answered for so long, and what it may wait for records, is made anew: all addresses that it knew may be those of others by then.
+SILENCE_S_MAX = 6.0
 # A partition is fetched ahead up to so many answers; a broker that is asked for others meanwhile answers soon, so that it can be asked for this one again.
 _AHEAD_ANSWERS = 4
 _WAIT_WHILE_FULL_MS = 10
@@ -94,7 +94,7 @@ class Fetching:
                 bootstrap_servers=",".join(self._connection.servers),
                 client_id=self._options.client_id,
                 metadata_max_age_ms=self._options.metadata_ms,
-                request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+                request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000) + self._options.wait_ms,
                 **aiokafka_security(self._connection),
             )
             try:
@@ -128,22 +128,27 @@ class Fetching:
                 self._wake.clear()
                 with self._shelf.changed:
                     wanted = {place.topic for place in self._shelf.partitions}
-                    questions, is_lost = self._questions(client, tasks)
+                    questions, is_lost, is_idle = self._questions(client, tasks)
                 if wanted != topics:
                     topics = wanted
                     client.set_topics(topics)
                 elif is_lost:
                     client.force_metadata_update()
                 tasks |= {node: asyncio.create_task(question) for node, question in questions.items()}
-                if not tasks and not is_lost:
+                silence_s_max = SILENCE_S_MAX + self._options.wait_ms / 1000
+                if is_idle:
                     self._heard_at = time.monotonic()
-                elif time.monotonic() > self._heard_at + SILENCE_S_MAX:
-                    raise OSError(f"no broker has answered, or none leads what is read, for {SILENCE_S_MAX:g} s")
+                elif time.monotonic() > self._heard_at + silence_s_max:
+                    raise OSError(f"no broker has answered, or none leads what is read, for {silence_s_max:g} s")
                 await self._until_something(tasks)
         finally:
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
+            # Of those that had not begun nothing was asked.
+            with self._shelf.changed:
+                for one in self._shelf.partitions.values():
+                    one.asked = False
 
     async def _until_something(self, tasks: dict[int, asyncio.Task[None]]) -> None:
         """Waits a turn, or until somebody wants something or has answered; takes out of `tasks` who has."""
@@ -153,19 +158,20 @@ class Fetching:
         for node in [node for node, task in tasks.items() if task.done()]:
             tasks.pop(node).result()
 
-    def _questions(self, client: AIOKafkaClient, busy: Mapping[int, object]) -> tuple[dict[int, Coroutine[Any, Any, None]], bool]:
-        """One for each broker that has none yet, and whether some partition's leader is not known."""
+    def _questions(self, client: AIOKafkaClient, busy: Mapping[int, object]) -> tuple[dict[int, Coroutine[Any, Any, None]], bool, bool]:
+        """One for each broker that has none yet, whether some partition's leader is not known, and whether nothing is wanted of anybody."""
         begins: dict[int, list[Partition]] = defaultdict(list)
         doubts: dict[int, list[Partition]] = defaultdict(list)
         wants: dict[int, list[Partition]] = defaultdict(list)
-        now, is_lost, is_full = time.monotonic(), False, False
+        now, is_lost, is_full, is_idle = time.monotonic(), False, False, not busy
         room = self._options.ahead_bytes - sum(one.nbytes for one in self._shelf.partitions.values())
         for place, one in self._shelf.partitions.items():
             if one.asked or now < one.rests_until:
+                is_idle = False
                 continue
             leader = client.cluster.leader_for_partition(TopicPartition(*place))
             if leader is None or leader == -1:
-                is_lost, one.rests_until = True, now + _REST_S
+                is_lost, is_idle, one.rests_until = True, False, now + _REST_S
             elif one.position is None:
                 begins[leader].append(one)
             elif one.doubt is not None:
@@ -187,7 +193,7 @@ class Fetching:
                 asked, out[node] = wants[node], self._ask_records(client, node, wants[node], is_full=is_full)
             for one in asked:
                 one.asked = True
-        return out, is_lost
+        return out, is_lost, is_idle and not out
 
     async def _answer(self, client: AIOKafkaClient, node: int, request: Any, asked: list[Partition]) -> Any:
         """What a broker answers, or None where it does not; then the partitions rest."""
@@ -220,6 +226,7 @@ class Fetching:
         if answer is None:
             return
         failed: list[Partition] = []
+        near = {one.place for one in asked if client.cluster.leader_for_partition(TopicPartition(*one.place)) != node}
         with self._shelf.changed:
             for topic, partitions in answer.topics:
                 for number, code, _, *rest in partitions:
@@ -228,7 +235,7 @@ class Fetching:
                         continue
                     if code == 0:
                         self._take(one, offset, rest, is_rack_aware=answer.API_VERSION >= 11)
-                    elif code == _OUT_OF_RANGE:
+                    elif code == _OUT_OF_RANGE and one.place not in near:
                         self._take_out_of_range(one, offset)
                     else:
                         failed.append(one)
@@ -250,7 +257,6 @@ class Fetching:
 
     def _take_out_of_range(self, one: Partition, offset: int) -> None:
         """The log has no such offset, be it that its beginning was deleted or that the topic is another one by now: the options say where to go on."""
-        self._near.pop(one.place, None)
         if one.fetch_from != offset or one.nbytes:
             # What was fetched before comes first.
             one.rests_until = time.monotonic() + _REST_S
@@ -313,7 +319,7 @@ class Fetching:
         self._near.pop(one.place, None)
         if code == _NOT_ALLOWED:
             self._shelf.refused = f"TOPIC_AUTHORIZATION_FAILED: {one.place.topic}"
-        elif code not in _MOVED and code != _NO_ANSWER:
+        elif code not in (*_MOVED, _OUT_OF_RANGE, _NO_ANSWER):  # A replica may be behind its leader, which is asked next.
             self._shelf.troubles.append(Trouble(for_code(code).__name__, f"{one.place.topic}/{one.place.partition}", is_away=False))
 
     def _rest(self, client: AIOKafkaClient, asked: list[Partition]) -> None:

@@ -56,6 +56,16 @@ _NUMBERS = {
 }
 
 
+# What librdkafka refuses, or what would have a feed ask without end.
+_LEAST = {
+    "queued.max.messages.kbytes": 1,
+    "fetch.max.bytes": 1,
+    "fetch.message.max.bytes": 1,
+    "max.partition.fetch.bytes": 1,
+    "topic.metadata.refresh.interval.ms": 100,
+}
+
+
 def options_of(given: Mapping[str, str], client_id: str) -> Options:
     """The options that librdkafka's options come to; those that mean nothing to a feed are left out.
 
@@ -64,8 +74,9 @@ def options_of(given: Mapping[str, str], client_id: str) -> Options:
     """
     found: dict[str, Any] = {"client_id": given.get("client.id", client_id), "rack": given.get("client.rack", "")}
     for name, (ours, unit) in _NUMBERS.items():
-        if name in given:
-            found[ours] = _number(name, given[name]) * unit
+        # Which librdkafka takes for never: what a feed knows of leaders is renewed all the same.
+        if name in given and given[name] != "-1":
+            found[ours] = max(_LEAST.get(name, 0), _number(name, given[name])) * unit
     reset = given.get("auto.offset.reset", "earliest")
     if reset not in _RESETS:
         raise _wrong("auto.offset.reset", "earliest or latest")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from runstream_feed.records import Place, Start
 
 
+_HEADER_BYTES = 150  # What a header takes in memory beside its texts, however empty.
+
+
 class Aborted(NamedTuple):
     """A transaction that was aborted: who wrote it, and its first offset."""
 
@@ -72,12 +75,12 @@ class Partition:
     def at(self, start: Start) -> None:
         """Goes on from elsewhere; what was fetched is forgotten."""
         self.position, self.epoch, self.doubt = start.offset, start.epoch, None
-        self._forget()
+        self.forget()
 
     def lost(self) -> None:
         """Kafka does not know the offset any more: where to go on is to be asked."""
         self.position, self.epoch, self.doubt = None, None, None
-        self._forget()
+        self.forget()
 
     def confirmed(self) -> None:
         """The newer leader has everything that was read."""
@@ -94,8 +97,8 @@ class Partition:
         return bool(self._answers) and not self.paused and self.doubt is None
 
     def fetched(self, offset: int, answer: bytes, aborted: Iterable[Aborted]) -> bool:
-        """Keeps what a broker gave for an offset, and says whether that was anything; an answer to what is not asked any more is dropped."""
-        if offset != self.fetch_from:
+        """Keeps what a broker gave for an offset, and says whether that was anything; an answer to what is not wanted any more is dropped."""
+        if self.paused or offset != self.fetch_from:
             return False
         batches = [one for one in batches_of(answer) if one.end > offset]
         if not batches:
@@ -111,8 +114,13 @@ class Partition:
         return self._open is not None
 
     def pause(self) -> None:
-        """Hands out nothing until it is resumed; what was fetched stays as it came."""
+        """Hands out nothing until it is resumed; what was fetched stays as it came, for now."""
         self.paused, self._open = True, None
+
+    def forget(self) -> None:
+        """Lets go of what was fetched, which is fetched again when it is wanted."""
+        self._answers.clear()
+        self._open, self._behind, self.nbytes, self.doubt = None, None, 0, None
 
     def take(self, out: list[Record], records_max: int, bytes_max: int) -> int:
         """Adds the next records to `out`, which grows to `records_max` at most and by those of one batch; gives their bytes, which pass `bytes_max` by one record at most."""
@@ -139,10 +147,12 @@ class Partition:
                 offset = one.offset
                 if not position <= offset < batch.end:  # Fetching begins with a batch, reading in the middle of one.
                     continue
-                key, value = one.key, one.value
-                out.append(Record(place, offset, epoch, one.timestamp, key, value, one.headers))
+                key, value, headers = one.key, one.value, one.headers
+                out.append(Record(place, offset, epoch, one.timestamp, key, value, headers))
                 position = offset + 1
                 taken += (0 if value is None else len(value)) + (0 if key is None else len(key))
+                if headers:
+                    taken += sum(_HEADER_BYTES + len(name) + len(text or b"") for name, text in headers)
                 if len(out) >= records_max or taken >= bytes_max:
                     self.position = position
                     self._knows(batch)
@@ -169,7 +179,3 @@ class Partition:
     def _knows(self, batch: Batch) -> None:
         if batch.epoch >= 0:
             self.epoch = batch.epoch
-
-    def _forget(self) -> None:
-        self._answers.clear()
-        self._open, self._behind, self.nbytes = None, None, 0

@@ -9,6 +9,7 @@ The workers have a follower of their own (`follower`), on their event loop. What
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,13 +23,15 @@ from runstream_processors.errors import NotReady
 from runstream_schemas.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from confluent_kafka import Message
 
     from runstream_feed.connection import Connection
     from runstream_feed.options import Trouble
 
+# Of the records of a whole topic. Thousands of rules and silences are a few mebibytes.
+BYTES_MAX = 128 << 20
 _TAKE_MAX = 1000
 _TAKE_S = 0.1
 
@@ -60,6 +63,7 @@ class Reader:
         self._feed = Feed(connection, options_of(connection.options, "runstream-commands"), _pass_by)
         places = [Place(topic, number) for number in range(partitions)]
         self._ends: dict[Place, int] = {}
+        self._nbytes = 0
         starts: dict[Place, Start] = {}
         for place in places:
             first, self._ends[place] = self._limits(place)
@@ -78,14 +82,22 @@ class Reader:
         """All records up to where the topic ends. Of compacted records the newest of a key comes last.
 
         Raises:
-            NotReady: that took longer than the reader's time-out.
+            NotReady: that took longer than the reader's time-out, or is more than `BYTES_MAX`.
         """
-        out: list[Found] = []
+        return [one for taken in self.portions() for one in self._bounded(taken)]
+
+    def portions(self) -> Iterator[list[Found]]:
+        """The same in portions as they come."""
         while not all(self._is_read(place) for place in self._ends):
             if time.monotonic() > self._deadline:
                 raise NotReady(f"{self._topic} could not be read to its end within {self._timeout_s:g} s")
-            out += self._taken(_TAKE_S)
-        return out
+            yield self._taken(_TAKE_S)
+
+    def _bounded(self, taken: list[Found]) -> list[Found]:
+        self._nbytes += sum(len(one.key) + len(one.value or b"") for one in taken)
+        if self._nbytes > BYTES_MAX:
+            raise too_large(self._topic)
+        return taken
 
     def new(self) -> list[Found]:
         """What has come since; returns at once."""
@@ -109,6 +121,11 @@ class Reader:
         return [Found(one.place.topic, one.place.partition, one.offset, one.key or b"", one.value) for one in records if one.refused is None]
 
 
+def too_large(topic: str) -> NotReady:
+    """A topic of some thousand small records holds what is none of them."""
+    return NotReady(f"{topic} holds more than {BYTES_MAX >> 20} MiB, which is not what it is for: look at who writes to it")
+
+
 def _pass_by(trouble: Trouble) -> None:
     """What passes by itself; whoever reads says when it took too long."""
     del trouble
@@ -116,8 +133,15 @@ def _pass_by(trouble: Trouble) -> None:
 
 def read_whole(connection: Connection, topic: str, timeout_s: float) -> dict[bytes, Found]:
     """The newest record of each key of a compacted topic, as of now; keys that were taken off are left out. Raises NotReady as `Reader` does."""
+    newest: dict[bytes, Found] = {}
+    nbytes = 0
     with contextlib.closing(Reader(connection, topic, timeout_s)) as reader:
-        newest = {one.key: one for one in reader.rest()}
+        for one in itertools.chain.from_iterable(reader.portions()):
+            before = newest.get(one.key)
+            newest[one.key] = one
+            nbytes += len(one.key) + len(one.value or b"") - (0 if before is None else len(one.key) + len(before.value or b""))
+            if nbytes > BYTES_MAX:
+                raise too_large(topic)
     return {key: one for key, one in newest.items() if one.value is not None}
 
 
