@@ -113,6 +113,15 @@ def test_what_cannot_be_read_stands_for_itself() -> None:
     assert str(found[3].refused).startswith("a batch of records, offsets 4 to 4, was not read: it is broken: UnicodeDecodeError")
 
 
+def test_a_batch_that_says_to_hold_more_records_than_offsets_is_read_once() -> None:
+    """What it holds is handed out, and nothing stands a second time at the last offset."""
+    data = bytearray(batch(0, [b"only"]))
+    struct.pack_into(">i", data, 57, 200)
+    one = partition()
+    one.fetched(0, bytes(data) + batch(1, [b"next"]), [])
+    assert [(record.offset, record.value) for record in taken(one)] == [(0, b"only"), (1, b"next")]
+
+
 def test_a_newer_leader_is_doubted_until_it_has_spoken() -> None:
     """Its records wait; they come once it is known to have what was read, and are fetched anew from where the log was cut."""
     one = partition(10, epoch=1)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 EXECUTIONS = 20_000
-OURS = ["runstream_schemas", "runstream_rules", "runstream_producers"]
+OURS = ["runstream_feed", "runstream_schemas", "runstream_rules", "runstream_producers"]
 _RSS_MIB_MAX = 1024  # A record of a few kilobytes that takes a gigabyte is found so.
 _INPUT_S_MAX = 10  # What takes longer for one input is told as a failure.
 _SEARCH_S_MAX = 4 * 3600

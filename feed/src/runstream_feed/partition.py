@@ -159,9 +159,9 @@ class Partition:
                     return taken
         except BatchRefused as refused:
             self.position = position
-            out.append(
-                Record(place, batch.end - 1, epoch, 0, None, None, [], f"a batch of records, offsets {position} to {batch.end - 1}, was not read: {refused}")
-            )
+            if position < batch.end:  # Else all of its offsets were read, and it only says to hold more.
+                reason = f"a batch of records, offsets {position} to {batch.end - 1}, was not read: {refused}"
+                out.append(Record(place, batch.end - 1, epoch, 0, None, None, [], reason))
         self._done(batch)
         return taken
 
