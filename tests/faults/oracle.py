@@ -83,7 +83,7 @@ def arrived(answers: Answers, job: Job, limit_s: float = SETTLE_S) -> bool:
 
 
 def judge(stage: Stage, job: Job, limit_s: float = SETTLE_S) -> Findings:
-    """Compares ledgers and views; waits a while for what follows the points: summaries, dead letters, alerts. What must be there once is counted last, when all has come."""
+    """Compares ledgers and views; waits a while for what follows the points: other records, summaries, dead letters, alerts. What must be there once is counted last, when all has come."""
     answers, found = stage.answers, Findings()
     stored = answers.rows(_POINTS, run=job.run_id)
     by_writer: dict[int, list[int]] = {}
@@ -91,7 +91,7 @@ def judge(stage: Stage, job: Job, limit_s: float = SETTLE_S) -> Findings:
         if row["name"] == known.METRICS[0]:
             by_writer.setdefault(row["writer"], []).append(row["step"])
     _judge_points(found, job, stored)
-    _judge_records(found, answers, job)
+    _judge_records(found, answers, job, limit_s)
     steps = {
         one.writer: sorted({*one.kept(), *(step for step in by_writer.get(one.writer, []) if one.broken_off and step == one.next_step)}) for one in job.ranks
     }
@@ -147,8 +147,8 @@ def _judge_doubles(found: Findings, answers: Answers, run_id: str) -> None:
         found.doubled += found.blame(row["n"] - row["d"], f"{view} shows {row['n']} rows of {row['d']} identities")
 
 
-def _judge_records(found: Findings, answers: Answers, job: Job) -> None:
-    """Records of other kinds that each rank logs: its params, the event before its end, its rules, its state."""
+def _judge_records(found: Findings, answers: Answers, job: Job, limit_s: float) -> None:
+    """Records of other kinds that each rank logs: its params, the event before its end, its rules, its state. The account counts points alone, so that these may come behind them."""
     stopped: list[Rank] = [one for one in job.ranks if one.said_stop]
     ended = sum(one.has_ended for one in job.ranks)
     states = Counter({"finished": ended, "crashed": len(job.ranks) - ended})
@@ -162,7 +162,14 @@ def _judge_records(found: Findings, answers: Answers, job: Job) -> None:
         ("runs", "SELECT 'runs' AS k, count() AS n FROM runs WHERE run_id = {run:UUID}", Counter({"runs": 1})),
     )
     for what, sql, expected in asked:
-        is_so = Counter({row["k"]: int(row["n"]) for row in answers.rows(sql, run=job.run_id)})
+        is_so: Counter[Any] = Counter()
+
+        def is_there(sql: str = sql, expected: Counter[Any] = expected) -> bool:
+            nonlocal is_so
+            is_so = Counter({row["k"]: int(row["n"]) for row in answers.rows(sql, run=job.run_id)})
+            return not expected - is_so
+
+        _holds(is_there, limit_s)
         found.lost += found.blame((expected - is_so).total(), f"{what}: expected {dict(expected)}, found {dict(is_so)}")
         found.invented += found.blame((is_so - expected).total(), f"{what}: found {dict(is_so)}, expected {dict(expected)}")
 
