@@ -45,7 +45,7 @@ def copied(root: Path) -> Path:
     shutil.copytree(ROOT / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("requirements.txt", "requirements-frameworks.txt"):
         shutil.copy(ROOT / name, root)
-    for folder in ("schemas", "rules", "producers", "sdk", "processors", "sinks", "local"):
+    for folder in ("schemas", "feed", "rules", "producers", "sdk", "processors", "sinks", "local"):
         (root / folder).mkdir()
         shutil.copy(ROOT / folder / "pyproject.toml", root / folder)
     for name in COMPILED:
