@@ -56,8 +56,9 @@ def main() -> int:
             ledger[STEP] = step
             due += 1.0 / args.rate
             time.sleep(max(0.0, due - time.monotonic()))
+        kept_rows = run._rows.rows
         run.log_event("stopped", step=step, metadata={"first": args.first})
-        ledger[STOPPED] = 1
+        ledger[STOPPED] = run._rows.rows > kept_rows  # A full disk has no room for it.
         while args.linger and not args.stop.exists():
             time.sleep(0.05)
         finished = run.finish(timeout=args.finish_timeout)

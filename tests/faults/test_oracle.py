@@ -102,7 +102,7 @@ def test_a_rank_that_died_once_its_end_was_written_has_finished(job: Job, tmp_pa
             "runs": [{"k": "runs", "n": 1}],
         }
         found = Findings()
-        _judge_records(found, Views(**right), job)
+        _judge_records(found, Views(**right), job, 0.0)
         assert found.troubles == []
         assert judged(job, rows_of(KILLED, range(11)) + rows_of(ENDED, range(5))).invented == 4
 
@@ -194,15 +194,15 @@ def test_a_record_that_is_missing_or_too_many_is_found(job: Job) -> None:
         "runs": [{"k": "runs", "n": 1}],
     }
     found = Findings()
-    _judge_records(found, Views(**right), job)
+    _judge_records(found, Views(**right), job, 0.0)
     assert (found.lost, found.invented, found.troubles) == (0, 0, [])
     for view, rows in right.items():
         for change, figures in ((-1, (1, 0)), (1, (0, 1))):
             found = Findings()
-            _judge_records(found, Views(**right | {view: [rows[0] | {"n": rows[0]["n"] + change}, *rows[1:]]}), job)
+            _judge_records(found, Views(**right | {view: [rows[0] | {"n": rows[0]["n"] + change}, *rows[1:]]}), job, 0.0)
             assert (found.lost, found.invented) == figures, view
     found = Findings()
-    _judge_records(found, Views(**right | {"writers": [{"k": "finished", "n": 2}]}), job)
+    _judge_records(found, Views(**right | {"writers": [{"k": "finished", "n": 2}]}), job, 0.0)
     assert (found.lost, found.invented) == (1, 1)
 
 
