@@ -15,3 +15,13 @@ def wait_for(holds: Callable[[], bool], limit_s: float, what: str | Callable[[],
         if time.monotonic() > deadline:
             pytest.fail(f"waited {limit_s:g} s for {what if isinstance(what, str) else what()}")
         time.sleep(0.1)
+
+
+def holds(condition: Callable[[], bool], limit_s: float, look_s: float = 0.01) -> bool:
+    """Whether something comes to hold within a time; it is looked at every `look_s`, since what is waited for here belongs to other processes, which tell nobody."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(look_s)
+    return True

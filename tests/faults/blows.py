@@ -14,12 +14,13 @@ from pathlib import Path
 
 from runstream_schemas.clocks import SET_BACK_S
 from tests.clock import Clock
-from tests.faults.deaths import Deaths, holds
+from tests.faults.deaths import Deaths
 from tests.faults.job import Job, signalled
 from tests.faults.poison import inject, poison
 from tests.faults.proxy import FaultProxy
 from tests.faults.schedule import Blow, Part, Plan
 from tests.faults.stage import Stage
+from tests.waiting import holds
 
 # How a blow ends; False where it was not seen to happen after all.
 End = Callable[[], bool]
@@ -88,7 +89,7 @@ class Blows:
         thread.start()
 
     def _end(self, blow: Blow, end: End) -> None:
-        time.sleep(blow.lasts_s)
+        time.sleep(blow.lasts_s)  # So long the trouble lasts.
         try:
             seen = end()
         except Exception as error:  # noqa: BLE001 - whatever it is, the seed is not to go on as if nothing were
@@ -193,7 +194,7 @@ class Blows:
         if broker is None or not signalled(broker, signal.SIGSTOP):
             return None
         try:
-            time.sleep(blow.for_s)
+            time.sleep(blow.for_s)  # So long the trouble lasts.
             return self._kill(blow.part)
         finally:
             signalled(broker, signal.SIGCONT)
@@ -203,7 +204,7 @@ class Blows:
         ballast = self._job.journals.parent / "ballast"
         with self._disk:
             _fill(ballast)
-            time.sleep(for_s)
+            time.sleep(for_s)  # So long the trouble lasts.
             ballast.unlink()
         return _seen
 

@@ -11,7 +11,6 @@ import random
 import signal
 import struct
 import threading
-import time
 from collections.abc import Callable
 
 import psutil
@@ -21,9 +20,9 @@ from tests.faults.job import Job, Rank, signalled
 from tests.faults.proxy import Ambush, IsAnswer
 from tests.faults.schedule import Blow, Part
 from tests.faults.stage import Stage
+from tests.waiting import holds
 
 Seen = Callable[[], bool]
-_LOOK_S = 0.01
 _PRODUCE, _COMMIT = 0, 8  # Kafka's numbers of requests.
 _PRODUCE_BYTES = 1000  # One that carries records; an agent's heartbeat alone is shorter.
 _OF_SINKS = b"-sinks"  # In the name of their group.
@@ -158,13 +157,3 @@ def _ports(pid: int) -> set[int]:
     with contextlib.suppress(psutil.Error):
         return {one.laddr.port for one in psutil.Process(pid).net_connections("tcp") if one.laddr}
     return set()
-
-
-def holds(condition: Callable[[], bool], limit_s: float) -> bool:
-    """Whether something comes to hold within a time."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_LOOK_S)
-    return True

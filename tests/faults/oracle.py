@@ -6,9 +6,7 @@ Every value of `metrics` is compared with what the rank logged, bit for bit, whi
 from __future__ import annotations
 
 import struct
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +15,7 @@ from tests.faults import known
 from tests.faults.job import Job, Rank
 from tests.faults.stage import Stage
 from tests.summaries import wrong_summaries
+from tests.waiting import holds
 
 SETTLE_S = 90.0
 _LOOK_S = 0.25
@@ -72,14 +71,14 @@ def settle(answers: Answers, job: Job, limit_s: float = SETTLE_S) -> str:
         rows = answers.rows("SELECT * FROM account WHERE run_id = {run:UUID}", run=job.run_id)
         return {row["writer"] for row in rows if row["kind"] == "rank"} == writers and all(row["state"] != "running" and row["balanced"] for row in rows)
 
-    if _holds(is_settled, limit_s):
+    if holds(is_settled, limit_s, _LOOK_S):
         return ""
     return f"the account does not balance within {limit_s:g} s: {[row for row in rows if row['state'] == 'running' or not row['balanced']] or rows}"
 
 
 def arrived(answers: Answers, job: Job, limit_s: float = SETTLE_S) -> bool:
     """Waits until points of the run are stored; whether they are."""
-    return _holds(lambda: answers.count("metrics", job.run_id) > 0, limit_s)
+    return holds(lambda: answers.count("metrics", job.run_id) > 0, limit_s, _LOOK_S)
 
 
 def judge(stage: Stage, job: Job, limit_s: float = SETTLE_S) -> Findings:
@@ -169,7 +168,7 @@ def _judge_records(found: Findings, answers: Answers, job: Job, limit_s: float) 
             is_so = Counter({row["k"]: int(row["n"]) for row in answers.rows(sql, run=job.run_id)})
             return not expected - is_so
 
-        _holds(is_there, limit_s)
+        holds(is_there, limit_s, _LOOK_S)
         found.lost += found.blame((expected - is_so).total(), f"{what}: expected {dict(expected)}, found {dict(is_so)}")
         found.invented += found.blame((is_so - expected).total(), f"{what}: found {dict(is_so)}, expected {dict(expected)}")
 
@@ -187,7 +186,7 @@ def _judge_alerts(found: Findings, answers: Answers, run_id: str, steps: dict[in
         fired, opened = Counter({(row["rule"], row["writer"]): row["n"] for row in rows}), sum(row["d"] for row in rows)
         return fired == expected
 
-    _holds(is_so, limit_s)
+    holds(is_so, limit_s, _LOOK_S)
     found.alerts_expected = expected.total()
     missing, extra = expected - fired, fired - expected
     found.alerts_missing = found.blame(missing.total(), f"alerts did not fire: {dict(missing)}")
@@ -202,7 +201,7 @@ def _judge_summaries(found: Findings, answers: Answers, run_id: str, limit_s: fl
         _, wrong = wrong_summaries(answers, run_id)
         return not wrong
 
-    _holds(is_so, limit_s)
+    holds(is_so, limit_s, _LOOK_S)
     found.summaries_wrong = found.blame(len(wrong), f"{len(wrong)} summaries differ from their recomputation, such as {wrong[:2]}")
     extra = answers.rows(_BEYOND, run=run_id)[0]["n"]
     found.invented += found.blame(extra, f"{extra} summaries are of series that have no points")
@@ -217,7 +216,7 @@ def _judge_letters(found: Findings, answers: Answers, letters: set[tuple[str, in
         shown = Counter((row["topic"], row["partition"], row["offset"]) for row in rows)
         return shown == Counter(letters)
 
-    _holds(is_so, limit_s)
+    holds(is_so, limit_s, _LOOK_S)
     injected = Counter(letters)
     wrong = (shown - injected) + (injected - shown)
     found.letters_wrong = found.blame(
@@ -227,12 +226,3 @@ def _judge_letters(found: Findings, answers: Answers, letters: set[tuple[str, in
 
 def _bits(value: float) -> bytes:
     return b"nan" if value != value else struct.pack("<d", value)
-
-
-def _holds(condition: Callable[[], bool], limit_s: float) -> bool:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_LOOK_S)
-    return True

@@ -16,16 +16,16 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 
 from runstream_feed.connection import connection_of
 from runstream_feed.feed import Feed
 from runstream_feed.fetching import Fetching
 from runstream_feed.member import Member
-from runstream_feed.options import LATEST, FeedRefused, Options, Trouble, options_of
+from runstream_feed.options import LATEST, FeedRefused, Options, Trouble
 from runstream_feed.records import Place, Record, Start
 from runstream_local.ports import HOST, choose_port
-from runstream_schemas.settings import Settings, SettingsError
+from runstream_schemas.settings import Settings
 from tests import bombs
 from tests.broker import Broker
 from tests.local.kafka_clients import make_topic, produce
@@ -382,25 +382,3 @@ def test_members_share_what_there_is_and_go_on_where_others_were(kafka: str, pro
         assert {one.offset for one in read(third, lambda out: len(out) == 20)} == {10, 11, 12, 13, 14}
     finally:
         third.close()
-
-
-def test_options_are_librdkafkas() -> None:
-    """Its names and units; others mean nothing here; and what is no value is refused in a sentence that does not repeat it."""
-    found = options_of(
-        {"fetch.wait.max.ms": "7", "queued.max.messages.kbytes": "2", "client.rack": "a", "isolation.level": "read_uncommitted", "linger.ms": "x"}, "me"
-    )
-    assert found == Options("me", wait_ms=7, ahead_bytes=2048, rack="a", read_committed=False)
-    assert options_of({"auto.offset.reset": "largest", "client.id": "you"}, "me") == Options("you", reset=LATEST)
-    assert options_of({"queued.max.messages.kbytes": "0", "topic.metadata.refresh.interval.ms": "-1"}, "me") == Options("me", ahead_bytes=1024)
-    for wrong in ({"fetch.max.bytes": "secret"}, {"auto.offset.reset": "secret"}, {"isolation.level": "secret"}):
-        with pytest.raises(SettingsError, match="RUNSTREAM_KAFKA_OPTIONS") as caught:
-            options_of(wrong, "me")
-        assert "secret" not in str(caught.value)
-
-
-def test_librdkafka_reads_as_much() -> None:
-    """The names that are understood are names of librdkafka's, with values that it takes."""
-    names = {"fetch.wait.max.ms": "7", "fetch.min.bytes": "1", "fetch.max.bytes": "9000000", "fetch.message.max.bytes": "9", "queued.max.messages.kbytes": "2"}
-    names |= {"max.partition.fetch.bytes": "9", "topic.metadata.refresh.interval.ms": "5", "client.rack": "a", "client.id": "b", "auto.offset.reset": "latest"}
-    Consumer({**names, "isolation.level": "read_committed", "group.id": "g", "receive.message.max.bytes": 10_000_000}).close()
-    assert options_of(names, "me").partition_bytes == 9

@@ -75,7 +75,7 @@ class Reader:
         while (left_s := self._deadline - time.monotonic()) > 0:
             with contextlib.suppress(KafkaException):
                 return self._asker.get_watermark_offsets(TopicPartition(*place), timeout=left_s, cached=False)
-            time.sleep(_TAKE_S)
+            time.sleep(_TAKE_S)  # The broker refused at once, as one does that has just come up.
         raise NotReady(f"{self._topic} could not be looked at within {self._timeout_s:g} s")
 
     def rest(self) -> list[Found]:
