@@ -63,7 +63,8 @@ def render(results: Sequence[Result]) -> str:
     missing = [name for name in NEEDS if name not in values]
     if missing:
         return f"{_HEAD}Not measured yet: {', '.join(missing)}. `make bench` does.\n"
-    return _HEAD + _costs(values) + (fleet(values["fleet"]) if "fleet" in values else "") + _needs(values) + _LIMITS
+    said = "".join(tell(values[name]) for name, tell in (("fleet", fleet), ("endurance", endurance)) if name in values)
+    return _HEAD + _costs(values) + said + _needs(values) + _LIMITS
 
 
 def _costs(values: Mapping[str, Mapping[str, float]]) -> str:
@@ -105,6 +106,21 @@ def fleet(values: Mapping[str, float]) -> str:
 ![Memory of each part while the points pass](plots/fleet-memory.svg)
 
 A million series cost more than points do: processors and sinks hold names, states and rows of each, and each rank's frame has one row of its own. The account of such a run reads every point, which took {values["accounted_s"]:,.0f} s.
+
+"""
+
+
+def endurance(values: Mapping[str, float]) -> str:
+    """What became of memory over a long run, as the page has it."""
+    rows = "".join(f"| {stage} | {values[f'rss_mb_{stage}']:,.0f} | {values[f'growth_{stage}']:.2f} |\n" for stage in STAGES)
+    return f"""### Over time
+
+The same fleet held to {values["shipped_points_s"]:,.0f} points a second for {values["lasted_s"] / 60.0:.0f} minutes ({values["points"] / 1e6:,.0f} million points, `endurance`): memory of the last quarter, and that over the second quarter, by when all series are known:
+
+| part | memory, MiB | growth |
+| --- | ---: | ---: |
+{rows}
+![Memory of each part over time](plots/endurance-memory.svg)
 
 """
 

@@ -100,4 +100,5 @@ PLOTS: dict[str, tuple[str, Callable[[Axes, dict[str, float]], None]]] = {
     "scale-rate.svg": ("scale", _stages_by("rate", RATES)),
     "scale-series.svg": ("scale", _stages_by("series", SERIES)),
     "fleet-memory.svg": ("fleet", _memory),
+    "endurance-memory.svg": ("endurance", _memory),
 }

@@ -1,6 +1,6 @@
 """`python -m benchmarks.publish [NAME ...]`: runs benchmarks one after the other, stores what each said, and makes the page of figures and its plots anew.
 
-Without names all of them run, which takes about half an hour on two cores. `--page` runs none and makes the page from what is stored. Exit codes: 0 when every one ran, whatever its
+Without names all of them run, which takes about an hour on two cores. `--page` runs none and makes the page from what is stored. Exit codes: 0 when every one ran, whatever its
 figures, which the page tells; 1 when one did not, whose last result then stays; 2 for wrong arguments.
 """
 

@@ -53,3 +53,12 @@ def test_the_course_of_memory_is_drawn_and_told(tmp_path: Path) -> None:
     assert text.index("`growth_kafka`") < text.index("<details>") < text.index("`rss_mb_kafka.part_01`") < text.index("</details>")
     values = {one["figure"]: float(one["value"]) for one in result.figures}
     assert "| clickhouse | 60 | 0.60 | 204 | 1.42 |" in capacity.fleet(values)
+
+
+def test_a_long_run_is_drawn_and_told_by_itself(tmp_path: Path) -> None:
+    """The half hour has a plot of its own, and the capacity page says what grew."""
+    result = Result("endurance", "2026-01-01 00:00 UTC", "abc", MACHINE, {"numpy": "2"}, [one.as_json("endurance") for one in figures()])
+    assert plots.draw([result], tmp_path) == ["endurance-memory.svg"]
+    text = capacity.endurance({one["figure"]: float(one["value"]) for one in result.figures})
+    assert "2,000,000 points a second for 2 minutes (100 million points, `endurance`)" in text
+    assert "| clickhouse | 204 | 1.42 |" in text
