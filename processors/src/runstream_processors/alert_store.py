@@ -14,9 +14,8 @@ _IDS_MAX = 10
 _ALERTS = """
 SELECT alert_id, state, rule_id, rule_version, rule, kind, severity, toString(run_id) AS run, writer, seq, rank, metric, context, subject, step, value, operator, threshold,
     text, late, project, labels, baseline, silence, ifNull(toUnixTimestamp64Milli(fired), 0) AS fired_ms, ifNull(toUnixTimestamp64Milli(resolved), 0) AS resolved_ms,
-    ifNull(toUnixTimestamp64Milli(fired_decided), 0) AS decided_ms, toUnixTimestamp64Milli(opened) AS opened_ms, removed > rule_version AS rule_removed
+    ifNull(toUnixTimestamp64Milli(fired_decided), 0) AS decided_ms, toUnixTimestamp64Milli(opened) AS opened_ms, rule_removed
 FROM alerts
-LEFT JOIN (SELECT rule_id, maxIf(version, deleted) AS removed FROM rules_log GROUP BY rule_id) AS removals USING (rule_id)
 WHERE ({firing:Bool} = false OR (state = 'firing' AND NOT rule_removed)) AND ({run:String} = '' OR run = {run:String}) AND ({rule:String} = '' OR rule_id = {rule:String})
     AND ({project:String} = '' OR project = {project:String})
 ORDER BY fired DESC, alert_id LIMIT {limit:UInt32}

@@ -72,46 +72,52 @@ CREATE OR REPLACE VIEW alerts
     resolved_value Nullable(Float64) COMMENT 'figure as it resolved',
     fired_latency_ms Nullable(Int64) COMMENT 'from the log call to the decision that it fires',
     resolved_latency_ms Nullable(Int64) COMMENT 'from the log call to the decision that it resolves',
-    open_ms Nullable(Int64) COMMENT 'how long it fired, by producer time'
+    open_ms Nullable(Int64) COMMENT 'how long it fired, by producer time',
+    rule_removed Bool COMMENT 'its rule was removed since: what then fires has no end'
 )
 AS
-SELECT
-    run_id,
-    alert_id,
-    argMax(alerts_log.state, version) AS state,
-    any(alerts_log.rule_id) AS rule_id,
-    argMax(rule_name, version) AS rule,
-    any(alerts_log.rule_version) AS rule_version,
-    any(alerts_log.kind) AS kind,
-    argMax(alerts_log.severity, version) AS severity,
-    any(alerts_log.metric) AS metric,
-    any(alerts_log.context) AS context,
-    any(alerts_log.subject) AS subject,
-    any(alerts_log.rank) AS rank,
-    any(alerts_log.writer) AS writer,
-    any(alerts_log.seq) AS seq,
-    argMin(alerts_log.step, version) AS step,
-    argMin(alerts_log.value, version) AS value,
-    any(alerts_log.operator) AS operator,
-    any(alerts_log.threshold) AS threshold,
-    argMin(alerts_log.baseline, version) AS baseline,
-    any(alerts_log.project) AS project,
-    any(alerts_log.labels) AS labels,
-    argMin(alerts_log.silence, version) AS silence,
-    any(alerts_log.opened) AS opened,
-    argMin(alerts_log.text, version) AS text,
-    argMin(alerts_log.late, version) AS late,
-    minOrNullIf(time, alerts_log.state = 'firing') AS fired,
-    minOrNullIf(decided, alerts_log.state = 'firing') AS fired_decided,
-    maxOrNullIf(time, alerts_log.state = 'resolved') AS resolved,
-    maxOrNullIf(decided, alerts_log.state = 'resolved') AS resolved_decided,
-    maxOrNullIf(alerts_log.step, alerts_log.state = 'resolved') AS resolved_step,
-    maxOrNullIf(alerts_log.value, alerts_log.state = 'resolved') AS resolved_value,
-    dateDiff('millisecond', fired, fired_decided) AS fired_latency_ms,
-    dateDiff('millisecond', resolved, resolved_decided) AS resolved_latency_ms,
-    dateDiff('millisecond', fired, resolved) AS open_ms
-FROM alerts_log FINAL
-GROUP BY run_id, alert_id
+SELECT episodes.*, removed > rule_version AS rule_removed
+FROM
+(
+    SELECT
+        run_id,
+        alert_id,
+        argMax(alerts_log.state, version) AS state,
+        any(alerts_log.rule_id) AS rule_id,
+        argMax(rule_name, version) AS rule,
+        any(alerts_log.rule_version) AS rule_version,
+        any(alerts_log.kind) AS kind,
+        argMax(alerts_log.severity, version) AS severity,
+        any(alerts_log.metric) AS metric,
+        any(alerts_log.context) AS context,
+        any(alerts_log.subject) AS subject,
+        any(alerts_log.rank) AS rank,
+        any(alerts_log.writer) AS writer,
+        any(alerts_log.seq) AS seq,
+        argMin(alerts_log.step, version) AS step,
+        argMin(alerts_log.value, version) AS value,
+        any(alerts_log.operator) AS operator,
+        any(alerts_log.threshold) AS threshold,
+        argMin(alerts_log.baseline, version) AS baseline,
+        any(alerts_log.project) AS project,
+        any(alerts_log.labels) AS labels,
+        argMin(alerts_log.silence, version) AS silence,
+        any(alerts_log.opened) AS opened,
+        argMin(alerts_log.text, version) AS text,
+        argMin(alerts_log.late, version) AS late,
+        minOrNullIf(time, alerts_log.state = 'firing') AS fired,
+        minOrNullIf(decided, alerts_log.state = 'firing') AS fired_decided,
+        maxOrNullIf(time, alerts_log.state = 'resolved') AS resolved,
+        maxOrNullIf(decided, alerts_log.state = 'resolved') AS resolved_decided,
+        maxOrNullIf(alerts_log.step, alerts_log.state = 'resolved') AS resolved_step,
+        maxOrNullIf(alerts_log.value, alerts_log.state = 'resolved') AS resolved_value,
+        dateDiff('millisecond', fired, fired_decided) AS fired_latency_ms,
+        dateDiff('millisecond', resolved, resolved_decided) AS resolved_latency_ms,
+        dateDiff('millisecond', fired, resolved) AS open_ms
+    FROM alerts_log FINAL
+    GROUP BY run_id, alert_id
+) AS episodes
+LEFT JOIN (SELECT rule_id, maxIf(version, deleted) AS removed FROM rules_log GROUP BY rule_id) AS removals USING (rule_id)
 COMMENT 'alerts: one row an episode, with when it fired and when it resolved';
 
 CREATE TABLE IF NOT EXISTS summary_series
