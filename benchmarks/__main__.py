@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from benchmarks.figures import Figure
 
+_SEEDS, _FIRST_SEED = 2, 1
+
 
 def _positive(text: str) -> float:
     value = float(text)
@@ -33,11 +35,18 @@ def _positive(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
-    return value
+def _seeds(text: str) -> int:
+    """How many seeds: 1 at least."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    """A seed, which may be 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, got {text}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,8 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", help="a benchmark, or ls")
     parser.add_argument("--json", metavar="FILE", help="write one JSON object a figure to FILE, or to the standard output for -")
     parser.add_argument("--seconds", type=_positive, default=6.0, metavar="N", help="about how long to measure (default: %(default)g)")
-    parser.add_argument("--seeds", type=_count, metavar="N", help="of a benchmark that lives through seeds: how many, instead of for how long")
-    parser.add_argument("--first-seed", type=_count, default=1, metavar="N", help="the first of them (default: %(default)d); 0 is a plan that is not drawn")
+    named = ", ".join(one.name for one in BENCHMARKS.values() if one.has_seeds)
+    parser.add_argument("--seeds", type=_seeds, metavar="N", help=f"of {named}: how many seeds, instead of for how long (with --first-seed alone: {_SEEDS})")
+    parser.add_argument(
+        "--first-seed", type=_seed, metavar="N", help=f"of {named}: the first of them (with --seeds alone: {_FIRST_SEED}); 0 is a plan that is not drawn"
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 when a bar does not hold; without it, only the output tells")
     return parser
 
@@ -88,13 +100,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if target not in (None, "-") and not Path(target).absolute().parent.is_dir():
         print(f"--json must name a file in a folder that is there, got {target}", file=sys.stderr)
         return 2
-    benchmark, seeds = BENCHMARKS[name], arguments.seeds
-    if seeds == 0 or (seeds is not None and not benchmark.has_seeds):
-        print(f"--seeds is a count above 0 for {', '.join(one.name for one in BENCHMARKS.values() if one.has_seeds)}, got {seeds} for {name}", file=sys.stderr)
+    benchmark = BENCHMARKS[name]
+    seeds: int | None = arguments.seeds
+    first: int | None = arguments.first_seed
+    by_seeds = seeds is not None or first is not None
+    if by_seeds and not benchmark.has_seeds:
+        named = ", ".join(one.name for one in BENCHMARKS.values() if one.has_seeds)
+        print(f"--seeds and --first-seed are for {named}; {name} has no seeds.", file=sys.stderr)
         return 2
     # Asked to end, a benchmark leaves no stack, process or mounted disk behind, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _end)
-    figures = list(benchmark.run(arguments.seconds) if seeds is None else benchmark.over_seeds(seeds, arguments.first_seed))
+    figures = list(benchmark.over_seeds(seeds or _SEEDS, _FIRST_SEED if first is None else first) if by_seeds else benchmark.run(arguments.seconds))
     lines = "".join(json.dumps(one.as_json(name), ensure_ascii=False) + "\n" for one in figures)
     if target is None:
         Console().print(_table(name, figures))

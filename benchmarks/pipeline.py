@@ -1,7 +1,8 @@
 """The whole pipeline under a load: ranks in processes of their own, their agent, Kafka, a processor with rules, a sink and the engine, on the cores of this machine; and what was seen of it.
 
-`run_load` offers a rate for a while. Meanwhile a reader asks for rows as they become visible, another reads alerts, and the seconds that each part spends on a core are counted. Ages are
-those of `freshness` and `alert_latency`: from the time of the `log` call to the answer that first has the row, and to the moment at which the alert's record can be read.
+`run_load` offers a rate for a while. Meanwhile a reader asks for rows of every rank as they become visible, another reads alerts, and the seconds that each part spends on a core
+are counted. Ages are those of `freshness` and `alert_latency`: from the time of the `log` call to the answer that first has the row, and to the moment at which the alert's record
+can be read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from confluent_kafka import Consumer, Producer
 import runstream
 from benchmarks.broker import agent_of, logging_to_a_broker
 from benchmarks.data.training_rows import rows
+from benchmarks.visible import WATCHED, Reader, Stored
 from runstream_local.stack_file import read_stack
 from runstream_schemas import wire
 from runstream_schemas.ids import new_uuid
@@ -45,12 +47,8 @@ _ALARMS_A_SECOND = 1.0
 _ALARMS_MAX = 60
 _BURST_S = 0.01  # Between a rank's bursts of calls, which together keep the rate.
 _LOOK_S = 0.1  # Between looks at the rows; part of their ages.
-_QUIET_S = 3.0
+_QUIET_S = 30.0  # So long nothing new has come, when rows are given up.
 _DRAIN_S = 120.0
-_NEW = (
-    "SELECT step, toUnixTimestamp64Milli(time) FROM metrics "
-    "WHERE run_id = {run_id:UUID} AND name = {name:String} AND context = '' AND subject = '' AND rank = 0 AND step > {last:Int64} ORDER BY step"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +79,18 @@ class Load:
 
     @property
     def alarms(self) -> int:
-        """How many metrics of rank 0 step over their bound, one after the other."""
+        """How many metrics step over their bound, one after the other, each on the next rank."""
         return max(1, min(_ALARMS_MAX, self.names // 2, int(_ALARMS_A_SECOND * (self.seconds - _ALARM_ON_S))))
 
 
 @dataclass(slots=True)
 class Seen:
-    """What became of a load: points logged, seconds of logging, whether the account balances, ages in seconds, and seconds on a core by stage while it lasted."""
+    """What became of a load.
+
+    `points` were logged in `lasted_s`. Between the warm-up and the end of the load, `counted_s` long, `stored_points` became readable, and the stages spent `on_core_s`. `repeats` is
+    how many rows were there twice at its end, which are not among them. `drained_s` is how long after the end of logging all points could be read, or how long that was waited for in vain:
+    then `balanced`, whether the account of each rank comes to the same, is false. Ages are in seconds.
+    """
 
     points: int = 0
     lasted_s: float = 0.0
@@ -97,22 +100,30 @@ class Seen:
     on_core_s: dict[str, float] = field(default_factory=dict[str, float])
     counted_s: float = 0.0
     counted_points: float = 0.0
+    stored_points: int = 0
+    repeats: int = 0
+    drained_s: float = 0.0
     rss_mb: dict[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def stored_points_s(self) -> float:
+        """Points a second that became readable while it was counted."""
+        return self.stored_points / self.counted_s
 
 
 def names_of(load: Load, one: int) -> list[str]:
-    """The names of a key set; those that step over a bound come first in the first one."""
+    """The names of a key set: those that step over a bound come first in the first one, and the last of each is watched."""
     alarms = load.alarms if one == 0 else 0
-    return [f"alarm_{number}" if number < alarms else f"set_{one}/metric_{number}" for number in range(load.names)]
+    return [*(f"alarm_{number}" if number < alarms else f"set_{one}/metric_{number}" for number in range(load.names - 1)), f"{WATCHED}{one}"]
 
 
 def _log(load: Load, run_id: str, rank: int) -> None:
-    """One rank, in a process of its own: prints points logged and seconds on a core as JSON once all of it is shipped."""
+    """One rank, in a process of its own: prints points logged, seconds on a core and when its last call was as JSON once all of it is shipped."""
     os.environ |= {"RUNSTREAM_RUN_ID": run_id, "RANK": str(rank), "WORLD_SIZE": str(load.ranks), "LOCAL_RANK": str(rank)}
     # The rest of a rank's start, and none of its calls: what a call adds to logging is to make Python's numbers of its row, as `item()` of a tensor does.
     values = rows(load.names, load.calls, rank, load.alarms)
     sets = [names_of(load, one) for one in range(load.sets)]
-    begins = [load.warm_s + (load.seconds - _ALARM_ON_S) * number / load.alarms for number in range(load.alarms)] if rank == 0 else []
+    begins = {number: load.warm_s + (load.seconds - _ALARM_ON_S) * number / load.alarms for number in range(rank, load.alarms, load.ranks)}
     with runstream.init(project="benchmarks", name="pipeline") as run:
         begun, call = time.monotonic(), 0
         before = time.process_time()
@@ -122,15 +133,15 @@ def _log(load: Load, run_id: str, rank: int) -> None:
                 # As a training makes its dict anew for each call, of names that it has had before.
                 row: dict[str, float] = dict(zip(sets[call % load.sets], values[call].tolist(), strict=True))
                 if call % load.sets == 0:
-                    for number, begin in enumerate(begins):
+                    for number, begin in begins.items():
                         if begin <= call / load.calls_s < begin + _ALARM_ON_S:
                             row[f"alarm_{number}"] = 100.0
                 run.log(row, step=call)
                 call += 1
             time.sleep(_BURST_S)
-        on_core_s, lasted_s = time.process_time() - before, time.monotonic() - begun
+        on_core_s, lasted_s, ended = time.process_time() - before, time.monotonic() - begun, time.monotonic()
         run.finish(_DRAIN_S)
-    print(json.dumps({"points": run.points_logged, "on_core_s": on_core_s, "lasted_s": lasted_s}))
+    print(json.dumps({"points": run.points_logged, "on_core_s": on_core_s, "lasted_s": lasted_s, "ended": ended}))
 
 
 def _register(settings: Settings, load: Load) -> None:
@@ -185,30 +196,43 @@ class OnCore:
         }
 
 
-def _rows(server: Server, run_id: str, load: Load, ranks: Sequence[subprocess.Popen[str]], seen: Seen, watch: OnCore) -> None:
-    """Looks for new rows of one series until nothing more comes; counts what the parts spend between the end of the warm-up and the end of the load."""
-    last, begun, quiet_since = -1, time.monotonic(), time.monotonic()
-    name = names_of(load, 0)[-1]
+def _watched(reader: Reader, load: Load, ranks: Sequence[subprocess.Popen[str]], seen: Seen, watch: OnCore) -> list[dict[str, Any]]:
+    """Looks for new rows until all are there; counts what is stored, and what the parts spend, between the end of the warm-up and the end of the load. Gives what the ranks said."""
+    begun = quiet_since = time.monotonic()
     counts_from_ms = math.inf
-    before: tuple[float, dict[str, float]] | None = None
-    while any(one.poll() is None for one in ranks) or time.monotonic() - quiet_since < _QUIET_S:
-        found = server.query(_NEW, {"run_id": run_id, "name": name, "last": last})
-        now, now_ms = time.monotonic(), time.time() * 1000.0
-        if found:
-            counts_from_ms = min(counts_from_ms, found[0][1] + load.warm_s * 1000.0)
-            seen.row_ages += [(now_ms - logged) / 1000.0 for _, logged in found if logged >= counts_from_ms]
-            last, quiet_since = int(found[-1][0]), now
+    before: tuple[Stored, dict[str, float]] | None = None
+    said: list[dict[str, Any]] = []
+    stored = Stored(begun, 0, 0)
+    while True:
+        # First what is stored: whatever that holds, the look that follows sees.
+        now_ms = time.time() * 1000.0
         if before is None and now_ms >= counts_from_ms:
-            before = (now, watch.look()[0])
-        if before is not None and not seen.counted_s and now_ms >= counts_from_ms + load.seconds * 1000.0:
-            after, seen.rss_mb = watch.look()
-            seen.counted_s = now - before[0]
-            seen.on_core_s = {name: spent - before[1].get(name, 0.0) for name, spent in after.items()}
+            before = (reader.stored(), watch.look()[0])
+        if before is not None and now_ms >= counts_from_ms + load.seconds * 1000.0:
+            stored = reader.stored()
+            if not seen.counted_s:
+                after, seen.rss_mb = watch.look()
+                seen.counted_s, seen.stored_points, seen.repeats = stored.at - before[0].at, stored.points - before[0].points, stored.repeats
+                seen.on_core_s = {name: spent - before[1].get(name, 0.0) for name, spent in after.items()}
+        found, now_ms = reader.new_rows(), time.time() * 1000.0
+        if found:
+            quiet_since = time.monotonic()
+            counts_from_ms = min(counts_from_ms, min(found) + load.warm_s * 1000.0)
+            seen.row_ages += [(now_ms - logged_ms) / 1000.0 for logged_ms in found if logged_ms >= counts_from_ms]
+        if not said and all(one.poll() is not None for one in ranks):
+            said = [json.loads(one.communicate(timeout=30)[0]) for one in ranks]
+            seen.points = sum(one["points"] for one in said)
+        now = time.monotonic()
+        if said and (stored.points >= seen.points or now - quiet_since > _QUIET_S):
+            # Ranks and this process share the machine's monotonic clock.
+            seen.drained_s = max(0.0, (stored.at if stored.points >= seen.points else now) - max(one["ended"] for one in said))
+            break
         if now - begun > load.warm_s + load.seconds + 2 * _DRAIN_S:
             raise TimeoutError("the load did not end")
         time.sleep(_LOOK_S)
     if not seen.counted_s:
         raise TimeoutError("the load was over before its parts could be looked at")
+    return said
 
 
 def _balanced(server: Server, run_id: str, ranks: int) -> bool:
@@ -234,8 +258,7 @@ def run_load(load_: Load, journals: Path) -> Seen:
     argv = [sys.executable, "-m", "benchmarks.pipeline", json.dumps(asdict(load_)), run_id]
     ranks = [subprocess.Popen([*argv, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(load_.ranks)]
     try:
-        _rows(server, run_id, load_, ranks, seen, OnCore(journals))
-        said: list[dict[str, Any]] = [json.loads(one.communicate(timeout=30)[0]) for one in ranks]
+        said = _watched(Reader(server, run_id, load_.ranks, load_.names), load_, ranks, seen, OnCore(journals))
         seen.balanced = _balanced(server, run_id, load_.ranks)
     finally:
         for one in ranks:
@@ -246,7 +269,6 @@ def run_load(load_: Load, journals: Path) -> Seen:
         with contextlib.suppress(OSError):
             server.close()
     seen.alert_ages = alerts.ages
-    seen.points = sum(one["points"] for one in said)
     seen.lasted_s = max(one["lasted_s"] for one in said)
     share = seen.counted_s / seen.lasted_s
     seen.on_core_s["ranks"] = share * sum(one["on_core_s"] for one in said)

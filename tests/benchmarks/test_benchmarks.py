@@ -142,6 +142,39 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pyt
     assert json.loads((tmp_path / "out").read_text())["holds"] is False
 
 
+class Seeded(Benchmark):
+    """A benchmark that says which seeds it was asked for."""
+
+    def run(self, seconds: float) -> Iterator[Figure]:
+        """Without seeds, for a time."""
+        yield Figure("seconds", seconds, "s", 1)
+
+    def over_seeds(self, seeds: int, first: int) -> Iterator[Figure]:
+        """From a seed on."""
+        yield Figure(f"from_{first}", seeds, "seeds", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "figure", "value"),
+    [
+        ([], "seconds", 6),
+        (["--first-seed", "7"], "from_7", 2),
+        (["--first-seed", "0"], "from_0", 2),
+        (["--seeds", "3"], "from_1", 3),
+        (["--seeds", "1", "--first-seed", "9"], "from_9", 1),
+    ],
+    ids=["neither", "first", "fixed", "count", "both"],
+)
+def test_seeds_are_those_that_were_asked_for(
+    options: list[str], figure: str, value: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seeds run from the first one on, two where nobody says how many, and from 1 on where nobody says from where."""
+    monkeypatch.setitem(BENCHMARKS, "seeded", Seeded("seeded", "nothing", has_seeds=True))
+    assert main(["seeded", "--json", "-", *options]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["figure"], line["value"]) == (figure, value)
+
+
 def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown benchmark or a file that cannot be written is one sentence and exit code 2, before anything runs."""
     assert main(["codek"]) == 2
@@ -149,8 +182,15 @@ def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["zzz"]) == 2
     assert "ls" in capsys.readouterr().err
     assert main(["codec", "--json", str(tmp_path / "none" / "out")]) == 2
-    assert main(["codec", "--seeds", "3"]) == main(["faults", "--seeds", "0"]) == 2
-    assert "--seeds is a count above 0 for faults, got 3 for codec\n" in capsys.readouterr().err
+    for option in ("--seeds", "--first-seed"):
+        capsys.readouterr()
+        assert main(["codec", option, "3"]) == 2
+        assert capsys.readouterr().err == "--seeds and --first-seed are for faults; codec has no seeds.\n"
+    for option, wrong in (("--seeds", "0"), ("--seeds", "-1"), ("--seeds", "some"), ("--first-seed", "-1"), ("--first-seed", "x")):
+        with pytest.raises(SystemExit) as caught:
+            main(["faults", f"{option}={wrong}"])
+        assert caught.value.code == 2
+        assert f"{option}: must be a whole number{' above 0' if option == '--seeds' else ', 0 or more'}, got {wrong}" in capsys.readouterr().err
     for seconds in ("0", "-1", "nan", "inf", "soon"):
         with pytest.raises(SystemExit) as caught:
             main(["codec", "--seconds", seconds])
