@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.plots import PLOTS
@@ -32,7 +33,7 @@ _SHOWN = {
 
 def render(results: Sequence[Result]) -> str:
     """The page, as Markdown."""
-    parts = [_HEAD, _missed(results)]
+    parts = [_HEAD, _missed(results), _measured(results)]
     for one in results:
         machine, versions = one.machine, ", ".join(f"{name} {version}" for name, version in one.versions.items())
         parts.append(f"## {one.benchmark}\n\n{_sentence(BENCHMARKS[one.benchmark].about)}\n\n")
@@ -63,6 +64,19 @@ def _missed(results: Sequence[Result]) -> str:
     bars = [(one.benchmark, row) for one in results for row in one.figures if row["bar"]]
     missed = [f"`{name}` `{row['figure']}` {row['value']:,.4g} ({row['bar']})" for name, row in bars if not row["holds"]]
     return f"{len(bars) - len(missed)} of {len(bars)} bars hold." + (f" Missed: {'; '.join(missed)}." if missed else "") + "\n\n"
+
+
+def _measured(results: Sequence[Result]) -> str:
+    """Of which commits the results are, where they are of several, and which benchmarks have none: neither is told by the bars."""
+    commits = Counter(one.commit for one in results)
+    missing = [name for name in BENCHMARKS if name not in {one.benchmark for one in results}]
+    said: list[str] = []
+    if len(commits) > 1:
+        listed = [f"{commit} ({count} {'benchmarks' if count > 1 else 'benchmark'})" for commit, count in commits.most_common()]
+        said.append(f"Measured at commits {', '.join(listed)}.")
+    if missing:
+        said.append(f"Without a result: {', '.join(f'`{name}`' for name in missing)}.")
+    return " ".join(said) + "\n\n" if said else ""
 
 
 def _sentence(about: str) -> str:

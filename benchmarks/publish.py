@@ -1,7 +1,7 @@
 """`python -m benchmarks.publish [NAME ...]`: runs benchmarks one after the other, stores what each said, and makes the page of figures and its plots anew.
 
-Without names all of them run, which takes about an hour on two cores. `--page` runs none and makes the page from what is stored. Exit codes: 0 when every one ran, whatever its
-figures, which the page tells; 1 when one did not, whose last result then stays; 2 for wrong arguments.
+Without names all of them run, which takes about an hour on two cores. `--page` runs none and makes the page from what is stored. Exit codes: 0 when every one ran and held its bars; 1 when
+one missed a bar, or did not run, whose last result then stays: what the others said is stored and published all the same; 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from benchmarks.registry import BENCHMARKS
 from benchmarks.results import ROOT
 
 _LIMIT_S = 3600.0
+_EXITS = "Exits with 1 when a benchmark missed a bar or did not run, once all have had their turn and the page is made; with 0 when every bar held."
 
 
 def _figures(name: str, seconds: float | None) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def _figures(name: str, seconds: float | None) -> list[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.publish", description="Runs benchmarks, stores their figures and makes docs/benchmarks.md from them."
+        prog="python -m benchmarks.publish", description="Runs benchmarks, stores their figures and makes docs/benchmarks.md from them.", epilog=_EXITS
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help="benchmarks; all unless named")
     parser.add_argument("--page", action="store_true", help="run none: make the page from what is stored")
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"There is no benchmark {unknown[0]!r}: `python -m benchmarks ls` lists them.", file=sys.stderr)
         return 2
     failed: list[str] = []
+    missed: list[str] = []
     names = [] if asked.page else asked.names or list(BENCHMARKS)
     for number, name in enumerate(names, 1):
         print(f"[{number}/{len(names)}] {name} ...", flush=True)
@@ -57,14 +59,18 @@ def main(argv: list[str] | None = None) -> int:
             print(f"    did not end well: {error}", file=sys.stderr, flush=True)
             continue
         results.write(results.measured_here(name, figures))
-        missed = [figure["figure"] for figure in figures if figure["holds"] is False]
-        print(f"    {time.monotonic() - begun:.0f} s" + (f"; missed: {', '.join(missed)}" if missed else ""), flush=True)
+        below = [figure["figure"] for figure in figures if figure["holds"] is False]
+        missed += [f"{name} {figure}" for figure in below]
+        print(f"    {time.monotonic() - begun:.0f} s" + (f"; missed: {', '.join(below)}" if below else ""), flush=True)
     found = results.read_all()
     plots.draw(found, page.PLOTS_FOLDER)
     page.PAGE.write_text(page.render(found), encoding="utf-8")
     capacity.PAGE.write_text(capacity.render(found), encoding="utf-8")
     print(f"{page.PAGE.relative_to(ROOT)} has the figures of {len(found)} benchmarks.")
-    return 1 if failed else 0
+    for said, what in (("Did not run", failed), ("Missed their bars", missed)):
+        if what:
+            print(f"{said}: {', '.join(what)}.", file=sys.stderr)
+    return 1 if failed or missed else 0
 
 
 if __name__ == "__main__":

@@ -22,29 +22,11 @@ from benchmarks.registry import BENCHMARKS, Benchmark
 from benchmarks.timing import ROUNDS_MIN, by_turns, median_us, middle, quantile
 from benchmarks.training import Training
 from runstream_schemas import frame
+from tests.benchmarks.bars import BARS
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-BARS = {
-    "codec": {"encode_ratio": "<= 0.1", "decode_ratio": "<= 0.1"},
-    "log_call": {
-        "ratio_1": "<= 0.6",
-        "ratio_20": "<= 0.25",
-        "ratio_1000": "<= 0.12",
-        "p99_us_20": "<= 20",
-        "p999_us_20": None,
-        "max_ms_20": None,
-        "max_ms_20_shm": "<= 10",
-        "kept": "== 1",
-        "shipped": "== 1",
-    },
-    "training_impact": {"slowdown_pct": "<= 0.5", "slowdown_margin_pct": None, "noise_pct": None, "agent_pct": None},
-    "deliver": {"points_s_20": ">= 2e+06", "points_s_1000": ">= 5e+06", "peak_rss_mb": "<= 200", "core_share_1000": "<= 0.01"},
-    "hardware": {"core_share": "<= 0.003", "readings_a_round": None},
-    "exit": {"finish_ms_shipped": "<= 100", "finish_over_timeout": "<= 1.1"},
-}
 
 # Bars for any machine that does other things at the same time: what is missed then has got much worse. Shares of a core and ratios within one run, some three to five times the bars.
 LOOSE = {

@@ -15,8 +15,11 @@ import pytest
 
 from benchmarks import capacity, page, plots, publish, results
 from benchmarks.data import training_rows
+from benchmarks.figures import Bar
+from benchmarks.registry import BENCHMARKS
 from benchmarks.results import ROOT, Result
 from benchmarks.scale import RATES
+from tests.benchmarks.bars import BARS
 
 EXAMPLE = Result(
     "codec", "2026-01-01 00:00 UTC", "abc", {"processor": "x", "cores": 2, "memory_gib": 4, "system": "Linux", "python": "3.11"}, {"numpy": "2"}, []
@@ -50,6 +53,70 @@ def test_a_figure_that_changed_shows(tmp_path: Path) -> None:
     assert "1 of 1 bars hold." in other
     assert "| `encode_ratio` | 0.05 | ratio | <= 0.1 | yes | 3 |" in other
     assert plots.digest(one) != plots.digest(EXAMPLE)
+
+
+def test_the_head_of_the_page_says_what_it_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of several commits are told, and benchmarks that have none; where there is nothing to tell, nothing is."""
+    monkeypatch.setattr(page, "BENCHMARKS", {name: BENCHMARKS[name] for name in ("codec", "exit", "read")})
+    one = [replace(EXAMPLE, benchmark=name, commit=commit) for name, commit in (("codec", "abc"), ("exit", "def"), ("read", "def"))]
+    assert "Measured at commits def (2 benchmarks), abc (1 benchmark).\n" in page.render(one)
+    assert "Without a result: `exit`, `read`.\n" in page.render(one[:1])
+    assert "commits" not in page.render([replace(two, commit="abc") for two in one])
+    assert "Without a result" not in page.render(one)
+
+
+def test_the_stored_results_have_the_bars_of_today() -> None:
+    """A bar that was made stricter, or is new, shows once it was measured: results from before it do not stand for it. `make bench` brings what is missing."""
+    stored = {one.benchmark: {row["figure"]: row["bar"] for row in one.figures} for one in results.read_all()}
+    lacking = [
+        f"{name} {figure} ({bar or 'no bar'})"
+        for name, bars in BARS.items()
+        if name in stored
+        for figure, bar in bars.items()
+        if stored[name].get(figure, "not there") != bar
+    ]
+    assert lacking == []
+
+
+def test_the_table_of_bars_has_what_the_code_says() -> None:
+    """Each bar that stands in a benchmark's source as it is, with its figure's name, is in the table."""
+    found: dict[str, dict[str, str]] = {}
+    for name in BENCHMARKS:
+        said = re.findall(r'Figure\("(\w+)", .*Bar\("(..)", ([\d_.e]+)\)\)', (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8"))
+        found |= {name: {figure: str(Bar(symbol, float(limit))) for figure, symbol, limit in said}}
+    assert sum(map(len, found.values())) > 40
+    assert [(name, figure, bar) for name, bars in found.items() for figure, bar in bars.items() if BARS.get(name, {}).get(figure) != bar] == []
+
+
+def test_a_missed_bar_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was measured is stored and published either way; a bar that was missed, and a benchmark that did not run, end it with 1."""
+    row: dict[str, Any] = {"figure": "encode_ratio", "value": 0.2, "unit": "ratio", "bar": "<= 0.1", "holds": False, "n": 3}
+    said: dict[str, list[dict[str, Any]]] = {"codec": [row], "exit": [row | {"holds": True}]}
+
+    def figures(name: str, seconds: float | None) -> list[dict[str, Any]]:
+        if name not in said:
+            raise subprocess.CalledProcessError(3, [name, str(seconds)])
+        return said[name]
+
+    for module, name in ((publish, "ROOT"), (page, "PLOTS_FOLDER")):
+        monkeypatch.setattr(module, name, tmp_path)
+    for module in (page, capacity):
+        monkeypatch.setattr(module, "PAGE", tmp_path / f"{module.__name__}.md")
+    write, read_all = results.write, results.read_all
+
+    def write_here(result: Result) -> None:
+        write(result, tmp_path)
+
+    monkeypatch.setattr(results, "write", write_here)
+    monkeypatch.setattr(results, "read_all", lambda: read_all(tmp_path))
+    monkeypatch.setattr(publish, "_figures", figures)
+    assert publish.main(["exit"]) == 0
+    assert publish.main(["codec", "exit"]) == 1
+    assert "Missed their bars: codec encode_ratio." in capsys.readouterr().err
+    assert publish.main(["read", "exit"]) == 1
+    assert "Did not run: read." in capsys.readouterr().err
+    assert "`codec` `encode_ratio` 0.2 (<= 0.1)" in page.PAGE.read_text(encoding="utf-8")
+    assert publish.main(["--page"]) == 0
 
 
 def test_the_lines_of_the_capacity_model() -> None:
