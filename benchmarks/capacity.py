@@ -125,75 +125,76 @@ The same fleet held to {values["shipped_points_s"]:,.0f} points a second for {va
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a fleet's points cost by one way of measuring: seconds on a core of each stage for a point, and bytes in a copy of Kafka's log, None where that was not measured."""
+
+    core_s: Mapping[str, float]
+    bytes_kafka: float | None
+
+
+def needs(case: Case, *, rest: float, bytes_series: float, bytes_stored: float) -> dict[str, str]:
+    """What the fleet needs in that case, by what it is needed for. `rest` is the agent's cores without a point, the others are bytes of a series and of a point in ClickHouse."""
+    rate, node = GPUS * METRICS_S, GPUS_A_NODE * METRICS_S
+    cores = {stage: rate * spent_s / _BUSY for stage, spent_s in case.core_s.items()}
+    sinks, processors, shards = (max(1, math.ceil(one)) for one in (cores["sinks"], cores["processors"], cores["clickhouse"] / _SHARD_CORES))
+    agent = f"{rest + node * case.core_s['agent']:.2f} cores for the agent"
+    kafka_cores, link_bytes = _KAFKA_COPIES * cores["kafka"], 0.0
+    kafka_in = kafka_disk = "not measured"
+    if case.bytes_kafka is not None:
+        in_bytes = rate * case.bytes_kafka
+        out_bytes = 2 * in_bytes  # Sinks and processors read everything once.
+        link_bytes = in_bytes * _KAFKA_COPIES + out_bytes
+        agent += f", {node * case.bytes_kafka / 1e6:.2f} MB/s out"
+        kafka_in = f"{in_bytes / 1e6:,.0f} MB/s, {in_bytes * _KAFKA_COPIES / 1e6:,.0f} MB/s with {_KAFKA_COPIES} copies; {out_bytes / 1e6:,.0f} MB/s out"
+        kafka_disk = f"{in_bytes * _DAY_S * _KAFKA_COPIES * _KEPT_DAYS_KAFKA / 1e12:,.0f} TB for {_KEPT_DAYS_KAFKA} days, {_KAFKA_COPIES} copies; the archive keeps what is older"
+    brokers = max(_KAFKA_COPIES, math.ceil(kafka_cores / _BROKER_CORES), math.ceil(link_bytes / (_BUSY * _LINK_BYTES_S)))
+    day_bytes = rate * _DAY_S * bytes_stored
+    return {
+        f"each training node ({GPUS_A_NODE} GPUs)": agent,
+        "Kafka, in": kafka_in,
+        "Kafka, brokers": f"{brokers}, of {_BROKER_CORES} cores and 25 Gbit/s each ({kafka_cores:,.0f} cores in all)",
+        "Kafka, disk": kafka_disk,
+        "partitions of the metric topic": f"{2 * max(sinks, processors)}: twice the workers of the larger group",
+        "sink workers": f"{sinks} of one core",
+        "processor workers": f"{processors} of one core, {rate * bytes_series / processors / 2**20:,.0f} MiB of series each",
+        "ClickHouse, shards": f"{shards} of {_SHARD_CORES} cores, {_CLICKHOUSE_COPIES} replicas each ({cores['clickhouse']:,.0f} cores a copy)",
+        "ClickHouse, disk": f"{day_bytes / 1e12:,.1f} TB a day and copy, {day_bytes * _CLICKHOUSE_COPIES * 30 / 1e12:,.0f} TB for 30 days on {_CLICKHOUSE_COPIES} replicas",
+    }
+
+
 def _needs(values: Mapping[str, Mapping[str, float]]) -> str:
     rate = GPUS * METRICS_S
     lines = {stage: line(values["scale"], stage) for stage in STAGES}
-    e2e = values["e2e"]
-    node = GPUS_A_NODE * METRICS_S
-    in_bytes = rate * e2e["bytes_point_kafka"]
-    kafka_cores = _KAFKA_COPIES * rate * lines["kafka"].point / _BUSY
-    out_bytes = 2 * in_bytes  # Sinks and processors read everything once.
-    link_bytes = in_bytes * _KAFKA_COPIES + out_bytes
-    brokers = max(3, math.ceil(kafka_cores / _BROKER_CORES), math.ceil(link_bytes / (_BUSY * _LINK_BYTES_S)))
-    sinks = math.ceil(rate * lines["sinks"].point / _BUSY)
-    processors = math.ceil(rate / (_BUSY * values["process"]["points_s"]))
-    clickhouse = rate * lines["clickhouse"].point / _BUSY
-    shards = max(1, math.ceil(clickhouse / _SHARD_CORES))
-    day = rate * _DAY_S
-    series = GPUS * METRICS_S
-    partitions = 2 * max(sinks, processors)
-    stored = values["storage"]["bytes_point"]
-    rows = (
-        (
-            "each training node (8 GPUs)",
-            f"{lines['agent'].rest + node * lines['agent'].point:.2f} cores for the agent, {node * e2e['bytes_point_kafka'] / 1e6:.2f} MB/s out",
-        ),
-        ("Kafka, in", f"{in_bytes / 1e6:,.0f} MB/s, {in_bytes * _KAFKA_COPIES / 1e6:,.0f} MB/s with {_KAFKA_COPIES} copies; {out_bytes / 1e6:,.0f} MB/s out"),
-        ("Kafka, brokers", f"{brokers}, of {_BROKER_CORES} cores and 25 Gbit/s each ({kafka_cores:.0f} cores in all)"),
-        (
-            "Kafka, disk",
-            f"{in_bytes * _DAY_S * _KAFKA_COPIES * _KEPT_DAYS_KAFKA / 1e12:,.0f} TB for {_KEPT_DAYS_KAFKA} days, {_KAFKA_COPIES} copies; the archive keeps what is older",
-        ),
-        ("partitions of the metric topic", f"{partitions}: twice the workers of the larger group"),
-        ("sink workers", f"{sinks} of one core"),
-        ("processor workers", f"{processors} of one core, {series * values['recovery']['bytes_series'] / processors / 2**20:,.0f} MiB of series each"),
-        (
-            "ClickHouse, shards",
-            f"{shards} of {_SHARD_CORES} cores, {_CLICKHOUSE_COPIES} replicas each ({clickhouse:.0f} cores a copy, half of them kept for merges that fall behind and for questions)",
-        ),
-        (
-            "ClickHouse, disk",
-            f"{day * stored / 1e12:,.1f} TB a day and copy, {day * stored * _CLICKHOUSE_COPIES * 30 / 1e12:,.0f} TB for 30 days on {_CLICKHOUSE_COPIES} replicas",
-        ),
-    )
-    table = "".join(f"| {name} | {need} |\n" for name, need in rows)
-    many_series = _by_the_fleet(values["fleet"]) if "fleet" in values else ""
+    dense = Case({stage: one.point for stage, one in lines.items()} | {"processors": 1.0 / values["process"]["points_s"]}, values["e2e"]["bytes_point_kafka"])
+    cases = {"many rows a frame, few series (`scale`, `process`)": dense}
+    if "fleet" in values:
+        fleets = values["fleet"]
+        cases["**one row a frame, a million series (`fleet`): plan with these**"] = Case(
+            {stage: fleets[f"core_s_{stage}"] / fleets["points"] for stage in STAGES}, None
+        )
+    shared = {"rest": lines["agent"].rest, "bytes_series": values["recovery"]["bytes_series"], "bytes_stored": values["storage"]["bytes_point"]}
+    columns = [needs(case, **shared) for case in cases.values()]
+    table = "".join(f"| {' | '.join([what, *(column[what] for column in columns)])} |\n" for what in columns[0])
     return f"""## What {GPUS:,} GPUs with {METRICS_S:,} metrics a second need
 
-That is {rate / 1e6:,.0f} million points a second, {day / 1e9:,.0f} billion a day, and {series / 1e6:,.0f} million series. Planned with every core, link and disk half busy, on cores like those it was measured on:
+That is {rate / 1e6:,.0f} million points a second, {rate * _DAY_S / 1e9:,.0f} billion a day, and {rate / 1e6:,.0f} million series. Planned with every core, link and disk half busy, on cores like those it was measured on:
 
-| what | need |
-| --- | --- |
+| what | {" | ".join(cases)} |
+| --- |{" --- |" * len(cases)}
 {table}
-{many_series}This is arithmetic on measured costs, not a measurement: no fleet of this size was at hand. Lines are drawn through one machine with two cores, where stages fight for caches; brokers that replicate, and shards that merge
-tables of many terabytes, do more than was seen here. Plan with twice the disk's bandwidth that the inserts alone take: a row is written by each of the three or four merges that it lives through.
+{_WHICH if "fleet" in values else ""}Half of ClickHouse's cores are for merges that fall behind, and for questions. This is arithmetic on measured costs, not a measurement: no fleet of this size was at hand. Lines are drawn through one machine with two cores,
+where stages fight for caches; brokers that replicate, and shards that merge tables of many terabytes, do more than was seen here. Plan with twice the disk's bandwidth that the inserts alone take: a row is written
+by each of the three or four merges that it lives through.
 
 """
 
 
-def _by_the_fleet(values: Mapping[str, float]) -> str:
-    """The same needs by what a point took in `fleet`: the lines know few series and many rows a frame, and neither is so in a large fleet."""
-
-    def cores(stage: str) -> float:
-        return GPUS * METRICS_S * values[f"core_s_{stage}"] / values["points"] / _BUSY
-
-    sinks, processors = math.ceil(cores("sinks")), math.ceil(cores("processors"))
-    return f"""That is by the lines above, which were measured with four thousand series and up to 25 rows a frame. In `fleet` there were a million series, few points of each, and one row a frame, so that a point took
-more; by what it took there the same fleet needs {sinks} sink workers, {processors} processor workers, {2 * max(sinks, processors)} partitions, {_KAFKA_COPIES * cores("kafka"):.0f} cores of brokers and {math.ceil(cores("clickhouse") / _SHARD_CORES)} shards ({cores("clickhouse"):.0f} cores a copy).
-How much of the difference belongs to series, and how much to frames, was not told apart. Ranks that log once a second have frames of one row, too: plan with the larger numbers.
+_WHICH = """Plan with the last column: ranks that log a thousand metrics once a second send frames of one row, and ten thousand of them have ten million series. That is how `fleet` logged its million, and a point cost more there; how much
+of that belongs to series, and how much to frames, was not told apart. The column before it is for few ranks that log often: it is by the lines above, of four thousand series and up to 25 rows a frame, and by the `process` worker.
+What `fleet` did not measure, bytes in Kafka, is to be read there, and to be taken as the least, since columns of one row pack worse. Disk in ClickHouse is of merged rows, which are the same whatever frames they came in.
 
 """
-
 
 _HEAD = """# Capacity
 

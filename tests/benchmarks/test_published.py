@@ -131,14 +131,46 @@ def test_the_lines_of_the_capacity_model() -> None:
 
 
 def test_the_capacity_model_plans_for_many_series_too() -> None:
-    """What a point took in the fleet is told beside the lines, which know few series: cores are half busy, and a tenth of a microsecond a point is two of them."""
+    """The fleet's case has a column of its own, which is the one to plan with: cores are half busy, and a tenth of a microsecond a point is two of them."""
     stored = [one for one in results.read_all() if one.benchmark != "fleet"]
     fleet = next(one for one in results.read_all() if one.benchmark == "fleet")
     put_in = {"points": 1e6, "core_s_sinks": 0.25, "core_s_processors": 1.0, "core_s_kafka": 0.5, "core_s_clickhouse": 2.0}
     figures = [line | {"value": put_in.get(line["figure"], line["value"])} for line in fleet.figures]
-    told = capacity.render([*stored, replace(fleet, figures=figures)])
-    assert "5 sink workers, 20 processor workers, 40 partitions, 30 cores of brokers and 2 shards (40 cores a copy)" in told
-    assert "sink workers, " not in capacity.render(stored)
+    rows = {
+        what: cells
+        for what, *cells in (
+            re.findall(r"[^|]+", line) for line in capacity.render([*stored, replace(fleet, figures=figures)]).splitlines() if line.startswith("| ")
+        )
+    }
+    found = {what.strip(): [cell.strip() for cell in cells] for what, cells in rows.items()}
+    assert [
+        cells[-1].split(",")[0].split(":")[0]
+        for what, cells in found.items()
+        if what in ("sink workers", "processor workers", "partitions of the metric topic")
+    ] == [
+        "40",
+        "5 of one core",
+        "20 of one core",
+    ]
+    assert found["Kafka, brokers"][1] == "3, of 16 cores and 25 Gbit/s each (30 cores in all)"
+    assert found["Kafka, in"][1] == found["Kafka, disk"][1] == "not measured"
+    assert found["ClickHouse, shards"][1] == "2 of 32 cores, 2 replicas each (40 cores a copy)"
+    assert "plan with these" in found["what"][1]
+    told = capacity.render(stored)
+    assert "plan with these" not in told
+    assert "Plan with the last column" not in told
+    assert "| sink workers | " in told
+
+
+def test_what_a_point_costs_is_what_a_fleet_needs() -> None:
+    """Ten million points a second of a tenth of a microsecond each, half busy, are two cores; bytes give links and disks."""
+    need = capacity.needs(capacity.Case(dict.fromkeys(capacity.STAGES, 1e-7), 5.0), rest=0.01, bytes_series=300.0, bytes_stored=3.0)
+    assert need["sink workers"] == "2 of one core"
+    assert need["Kafka, in"] == "50 MB/s, 150 MB/s with 3 copies; 100 MB/s out"
+    assert need["each training node (8 GPUs)"] == "0.01 cores for the agent, 0.04 MB/s out"
+    assert need["partitions of the metric topic"].startswith("4:")
+    assert need["processor workers"] == "2 of one core, 1,431 MiB of series each"
+    assert need["ClickHouse, disk"] == "2.6 TB a day and copy, 156 TB for 30 days on 2 replicas"
 
 
 def test_no_two_rows_of_the_pipeline_are_the_same() -> None:
