@@ -483,3 +483,13 @@ class TestBytes:
         world.wait(30_000)
         assert world.said() == [("firing", 0, 2, 5.0)]
         assert len(world.run.ranks) < 100
+
+
+def test_attempts_that_nobody_has_any_more_are_forgotten() -> None:
+    """A run that is started again for ever keeps the names of some attempts, and always those that its ranks are of."""
+    watch = Watch(RuleBook(), RunWatch(RUN, "p", NOW_MS), NOW_MS, [])
+    for number in range(3_000):
+        watch.live(["running"] * 2, started=number, attempt=f"attempt-{number}", first_writer=100 + 2 * number)
+    ranks = watch.run.ranks
+    assert len(ranks.names) <= 1_024
+    assert [ranks.attempt(rank) for rank in range(2)] == ["attempt-2999"] * 2

@@ -111,6 +111,7 @@ def test_names_are_short_and_of_characters_that_can_be_written(field: str) -> No
         return [one.field for one in refusals(replace(rule("non_finite"), **{field: whole}))]
 
     assert given("x" * 1000) == []
+    assert given("x" * 10_001) == [field]
     assert given("a\ud800") == [field]
     message = field == "text"
     assert given("x" * 1001) == given("a\nb") == given("\x7f") == ([] if message else [field])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Work = TypeVar("Work")
+TEXT_CHARACTERS_MAX = 10_000  # Of ids, projects and attempts: as many as the SDK takes.
 
 
 class Place(NamedTuple):
@@ -122,6 +123,13 @@ def unknown_schemas(records: Iterable[Received], catalogue: Catalogue) -> set[in
         except MalformedRecord:
             pass
     return unknown
+
+
+def short(*texts: str) -> None:
+    """Refuses what would make states and messages of any size out of one record: raises MalformedRecord where one of the texts has more than `TEXT_CHARACTERS_MAX` characters."""
+    longest = max(map(len, texts))
+    if longest > TEXT_CHARACTERS_MAX:
+        raise MalformedRecord(f"expected ids, projects and attempts of at most {TEXT_CHARACTERS_MAX} characters, got one of {longest}")
 
 
 def decoded(records: Iterable[Received], catalogue: Catalogue, read: Callable[[Received, Record], Work]) -> Sequence[Work]:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from runstream_processors.engine import Checkpoint, Entry, Output, Received, decoded, unknown_schemas
+from runstream_processors.engine import Checkpoint, Entry, Output, Received, decoded, short, unknown_schemas
 from runstream_rules import DigestRefused, Policy
 from runstream_rules.fleet import RunWatch, pack_head, pack_track, unpack
 from runstream_schemas import wire
@@ -72,6 +72,7 @@ class FleetEngine:
             run = self._runs[run_id] = self._unpacked(run_id, read) or RunWatch(run_id, work.digest.project, now_ms)
         self._partitions[run_id] = work.partition
         self._gone.pop(run_id, None)
+        untracked = run.untracked
         try:
             alerts = run.take(work.digest, self._knowledge.book, now_ms, self._policy)
         except DigestRefused as error:
@@ -79,6 +80,9 @@ class FleetEngine:
             return []
         self._dirty.add(run_id)
         self.counts["digests"] += 1
+        if run.untracked > untracked:
+            self.counts["figures_refused"] += run.untracked - untracked
+            logger.warning("figures of series past a run's room refused", extra={"run_id": run_id, "figures": run.untracked - untracked})
         self.counts["items"] += len(work.digest.tracks)
         return self._concluded(run, alerts, now_ms)
 
@@ -166,4 +170,5 @@ def _told(received: Received, record: Record) -> Told:
     key = record.run_id.encode()
     if received.key != key or _SEPARATOR in key:
         raise MalformedRecord("a digest's key must be its run's id, got another")
+    short(record.run_id, record.project, *record.attempts)
     return Told(received.partition, record)

@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from runstream_processors.engine import Checkpoint, Entry, Output, Received, decoded, unknown_schemas
+from runstream_processors.engine import Checkpoint, Entry, Output, Received, decoded, short, unknown_schemas
 from runstream_rules.digests import Digester
 from runstream_schemas import wire
 from runstream_schemas.errors import MalformedRecord
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FORGET_EVERY_MS = 60_000
+_RECORD_BYTES_MAX = 1 << 20
 
 
 class Keeper(Protocol):
@@ -157,4 +158,8 @@ def _heard(received: Received, record: Record) -> Heard:
         raise MalformedRecord(f"expected a Writer, got {type(record).__name__}")
     if received.key != writer_key(record.writer):
         raise MalformedRecord("a writer's key must be its 8 bytes, got another")
+    short(record.run_id, record.project, record.attempt)
+    if received.value is not None and len(received.value) > _RECORD_BYTES_MAX:
+        # It is kept as it came, in one message with what else is to be known of the writer.
+        raise MalformedRecord(f"expected a writer's record of at most {_RECORD_BYTES_MAX} bytes, got {len(received.value)}")
     return Heard(received.partition, record, received.value or b"")

@@ -31,6 +31,7 @@ COUNTERS = {
     "gaps": "ranges of seqs that never came",
     "frames_refused": "frames that belong to another run than their writer's",
     "series_refused": "series that found no room: a writer has more than is followed",
+    "figures_refused": "figures of ranks for rules across ranks that found no room: a run has more series under them than is followed",
     "rules_evaluated": "rules applied to the rows of a block of series",
     "alerts": "alerts decided, firing and resolved; those decided again after a crash count again",
     "alerts_late": "of these, alerts on rows so old that nobody is told",

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runstream_processors.engine import Checkpoint, Entry, Output, Received, decoded, unknown_schemas
+from runstream_processors.engine import Checkpoint, Entry, Output, Received, decoded, short, unknown_schemas
 from runstream_rules import Policy, WriterState, decide, dump, is_over, let_go, load, must_wait, pulse, summary_frame
 from runstream_rules.digests import Digester
 from runstream_schemas import wire
@@ -312,4 +312,5 @@ def _frame(received: Received, record: Record) -> tuple[int, MetricFrame]:
     if received.key != writer_key(record.writer):
         # A writer's frames must all come to one worker; under another key they would not.
         raise MalformedRecord("a frame's key must be its writer's 8 bytes, got another")
+    short(record.run_id, record.project, record.attempt)
     return received.partition, record

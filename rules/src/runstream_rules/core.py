@@ -13,12 +13,12 @@ import numpy as np
 
 from runstream_rules import columns, summary
 from runstream_rules.judge import Judge, OpenRules
-from runstream_rules.series import BLOCK_SERIES_MAX, Series, directory_of, free_indices, names_of
+from runstream_rules.series import BLOCK_SERIES_MAX, SERIES_NAME_BYTES_MAX, Series, directory_of, free_indices, name_bytes, names_of
 from runstream_rules.shapes import Decision
 from runstream_rules.state import Block, WriterState, fresh, new_block
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,10 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Bounds that a deployment chooses: an alert whose row is older than `late_ms` notifies nobody; series of one writer past `series_max` are not followed."""
+    """Bounds that a deployment chooses: an alert whose row is older than `late_ms` notifies nobody; series of one writer past `series_max`, or once their names take more than
+    `names_bytes_max`, are not followed.
+    """
 
     late_ms: int = 3_600_000
     series_max: int = 200_000
+    names_bytes_max: int = 64 << 20
 
     def decision(self, now_ms: int) -> Decision:
         """A decision at `now_ms`."""
@@ -206,18 +209,31 @@ class _Work:
             new |= dict.fromkeys(self.directory.missing(group.context, group.subject, group.keys))
         if not new:
             return
-        chosen = list(new)[: max(self.policy.series_max - len(self.directory), 0)]
+        every = [self._names(number) for number in range(max(len(self.state.blocks), max(self.open, default=0) + 1))]
+        chosen = self._chosen(new, sum(len(names.raw) for names in every))
         self.series_refused += len(new) - len(chosen)
         if not chosen:
             return
-        numbers = range(max(len(self.state.blocks), max(self.open, default=0) + 1))
-        indices = free_indices([len(self._names(number).series) for number in numbers], len(chosen))
+        indices = free_indices([(len(names.series), len(names.raw)) for names in every], chosen.values())
         by_block: dict[int, list[Series]] = {}
         for series, index in zip(chosen, indices, strict=True):
             by_block.setdefault(index // BLOCK_SERIES_MAX, []).append(series)
         for number, series in by_block.items():
             self._block(number).grow(series)
         self.directory = directory_of([self._names(number) for number in range(max(len(self.state.blocks), max(self.open) + 1))])
+
+    def _chosen(self, new: Iterable[Series], size: int) -> dict[Series, int]:
+        """The series that find room where names take so many bytes already, with the bytes of theirs."""
+        policy, out = self.policy, dict[Series, int]()
+        room = policy.series_max - len(self.directory)
+        for series in new:
+            if len(out) >= room or size >= policy.names_bytes_max:
+                break
+            more = name_bytes(series)
+            if more <= SERIES_NAME_BYTES_MAX:
+                out[series] = more
+                size += more
+        return out
 
     def _names(self, number: int) -> Names:
         """The series of a block as they are now."""

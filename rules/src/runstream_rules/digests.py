@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runstream_rules.series import name_bytes
 from runstream_schemas.records import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from runstream_rules.book import RuleKey
     from runstream_rules.judge import Item
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from runstream_schemas.records import Writer
 
 _ITEMS_MAX = 50_000  # An item takes some 30 bytes; a message holds 8 MiB.
+_NAMES_BYTES_MAX = 2 << 20  # Of the names of the series that the items of one message are about.
 
 
 class Digester:
@@ -45,11 +47,9 @@ class Digester:
         out: list[Digest] = []
         writers = list(self._writers.values())
         places = {one[0]: place for place, one in enumerate(writers)}
-        tracks = list(self._tracks)
-        for start in range(0, len(self._items) or 1, _ITEMS_MAX):
-            items = self._items[start : start + _ITEMS_MAX]
+        for number, (items, tracks) in enumerate(self._parts()):
             # States are said once; later parts point at the same writers.
-            said = writers if not start else [(writer, rank, "", attempt, started, 0, 0) for writer, rank, _, attempt, started, *_ in writers]
+            said = writers if not number else [(writer, rank, "", attempt, started, 0, 0) for writer, rank, _, attempt, started, *_ in writers]
             out.append(
                 Digest(
                     run_id=self._run_id,
@@ -75,3 +75,20 @@ class Digester:
             )
         self._writers, self._tracks, self._items = {}, {}, []
         return out
+
+    def _parts(self) -> Iterator[tuple[list[tuple[int, int, int, float, int]], list[tuple[RuleKey, Series]]]]:
+        """The items in parts that fit a message, each with the tracks that it is about and pointing at these."""
+        known = list(self._tracks)
+        items: list[tuple[int, int, int, float, int]] = []
+        places: dict[int, int] = {}
+        size = 0
+        for track, place, block, figure, time_ms in self._items:
+            if track not in places:
+                (rule_id, _), series = known[track]
+                size += len(rule_id.encode()) + name_bytes(series)
+            if items and (len(items) >= _ITEMS_MAX or size > _NAMES_BYTES_MAX):
+                yield items, [known[one] for one in places]
+                (rule_id, _), series = known[track]
+                items, places, size = [], {}, len(rule_id.encode()) + name_bytes(series)
+            items.append((places.setdefault(track, len(places)), place, block, figure, time_ms))
+        yield items, [known[one] for one in places]

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     Longs = NDArray[np.int64]
 
 
+# Episodes of all rules go into one entry of the table with their block, and an entry into one message.
+EPISODES_MAX = 32_000
+
+
 class Item(NamedTuple):
     """A figure of one block of steps, for the second stage."""
 
@@ -51,7 +55,8 @@ class OpenRules:
         self.episodes: dict[RuleKey, dict[int, Episode]] = {key: dict(episodes) for key, episodes in block.episodes.items()}
         self._closed = dict(block.tracks)
         self._open: dict[RuleKey, OpenTrack] = {}
-        self._doubles = sum(track.data.size for track in block.tracks.values())
+        self._doubles = sum(track.data.size + len(track.places) for track in block.tracks.values())
+        self._count = sum(len(episodes) for episodes in self.episodes.values())
 
     def followed(self, key: RuleKey, places: Longs, fresh: Doubles) -> tuple[OpenTrack, Longs | None]:
         """The track of a rule and its rows for some places, within the bound on all tracks of a block: None where they are all of its rows, -1 where there was no room."""
@@ -66,14 +71,19 @@ class OpenRules:
             rows = track.rows_of(places)
         return track, rows
 
-    def set(self, key: RuleKey, changes: dict[int, Episode | None]) -> None:
-        """Where series of a rule stand now."""
+    def set(self, key: RuleKey, changes: dict[int, Episode | None]) -> set[int]:
+        """Where series of a rule stand now. Gives the places for whose episode there was no room: they stay quiet."""
         episodes = self.episodes.setdefault(key, {})
+        before, refused = len(episodes), set[int]()
         for place, episode in changes.items():
             if episode is None:
                 episodes.pop(place, None)
-            else:
+            elif place in episodes or self._count - before + len(episodes) < EPISODES_MAX:
                 episodes[place] = episode
+            else:
+                refused.add(place)
+        self._count += len(episodes) - before
+        return refused
 
     def closed(self, holds: Callable[[RuleKey], bool]) -> tuple[dict[RuleKey, dict[int, Episode]], dict[RuleKey, Track]]:
         """What is kept of the rules that still hold."""
@@ -142,7 +152,10 @@ class Judge:
         signs = Signs(hot, ~hot & ~np.isnan(seen.figures), pick.bounds.calm.holds(seen.figures))
         places: list[int] = piece.part.places[columns].tolist()
         changes, after = advance(signs, counting.seqs.tolist(), counting.times.tolist(), before, places, pick.pace)
-        kept.set(pick.key, after)
+        refused = kept.set(pick.key, after)
+        if refused:
+            self.unfollowed[pick.key] = self.unfollowed.get(pick.key, 0) + len(refused)
+            changes = [change for change in changes if places[change.column] not in refused]
         names = piece.part.names
         for change in changes:
             series = Series(names[int(columns[change.column])], piece.context, piece.subject)

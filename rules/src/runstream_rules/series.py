@@ -1,4 +1,4 @@
-"""The series of one writer: their places in blocks of at most 1,000, in the order in which they first appeared by seq.
+"""The series of one writer: their places in blocks of at most 1,000, fewer where their names are long, in the order in which they first appeared by seq.
 
 That order is a property of the rows and not of the frames they came in, so that any grouping of the same rows gives the same places.
 
@@ -17,13 +17,16 @@ import numpy as np
 from runstream_rules.errors import StateUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     Places = NDArray[np.int64]
 
 BLOCK_SERIES_MAX = 1000
+# A block's names stand in its state and in its summary, each of which goes into one message: one that has so many takes no more series.
+BLOCK_NAMES_BYTES_MAX = 512 << 10
+SERIES_NAME_BYTES_MAX = 128 << 10  # Name, context and subject of 10,000 characters each, whatever they are, need less.
 _COUNT = struct.Struct("<I")
 _ROUTES_MAX = 4096  # Lists of names remembered for one directory.
 
@@ -156,19 +159,27 @@ class Directory:
         return found
 
 
-def free_indices(sizes: Sequence[int], wanted: int) -> list[int]:
-    """The next indices to give, where blocks of these sizes exist: the first ones that are free.
+def name_bytes(series: Series) -> int:
+    """Bytes that the names of a series take in its block."""
+    return sum(_COUNT.size + len(text.encode()) for text in series)
 
-    Only after a crash between two entries has a block room that is not the last one; the same rows then come again and fill it as they would have.
+
+def free_indices(blocks: Sequence[tuple[int, int]], wanted: Iterable[int]) -> list[int]:
+    """The next indices to give to series whose names take `wanted` bytes, where blocks with so many series and bytes of names exist: each goes into the first block that is not full.
+
+    Whether a block is full is a matter of what is in it, and not of what would come in, so that it is filled in one way alone. Only after a crash between two entries is a block not
+    full that is not the last one; the same rows then come again and fill it as they would have.
     """
     out: list[int] = []
-    number = 0
-    while len(out) < wanted:
-        used = sizes[number] if number < len(sizes) else 0
-        count = min(BLOCK_SERIES_MAX - used, wanted - len(out))
-        start = number * BLOCK_SERIES_MAX + used
-        out += range(start, start + count)
-        number += 1
+    number = -1
+    used, size = BLOCK_SERIES_MAX, 0
+    for more in wanted:
+        while used >= BLOCK_SERIES_MAX or size >= BLOCK_NAMES_BYTES_MAX:
+            number += 1
+            used, size = blocks[number] if number < len(blocks) else (0, 0)
+        out.append(number * BLOCK_SERIES_MAX + used)
+        used += 1
+        size += more
     return out
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from runstream_rules.series import Series
     from runstream_schemas.records import AlertState, Rule
 
+MESSAGE_CHARACTERS_MAX = 4_000  # Names repeat as often as a template says, so that a short one can come to gigabytes.
 _FIELD = re.compile(r"\{([a-z_]+(?:\.[^{}]*)?)\}")
 _RELATIONS: Mapping[str, tuple[str, str]] = {
     "threshold": ("is {operator} {threshold}", "is no longer {operator} {threshold}"),
@@ -36,7 +37,7 @@ NAMES = frozenset((*_RULE_NAMES, *_MOMENT_NAMES))
 
 
 def message(rule: Rule, state: AlertState, *, series: Series, rank: int, step: int, value: float, baseline: float | None, run_id: str, project: str) -> str:
-    """The message for people of one transition."""
+    """The message for people of one transition; what is longer than `MESSAGE_CHARACTERS_MAX` is cut, and ends in …."""
     known = {
         "rule": rule.name,
         "kind": rule.kind,
@@ -77,7 +78,17 @@ def _template(rule: Rule) -> str:
 
 
 def _filled(template: str, known: Mapping[str, str]) -> str:
-    return _FIELD.sub(lambda found: known.get(found[1], found[0]), template)
+    parts: list[str] = []
+    room, at = MESSAGE_CHARACTERS_MAX, 0
+    for found in _FIELD.finditer(template):
+        for part in (template[at : found.start()], known.get(found[1], found[0])):
+            parts.append(part[: room + 1])
+            room -= len(parts[-1])
+        at = found.end()
+        if room < 0:
+            break
+    text = "".join((*parts, template[at : at + room + 1] if room >= 0 else ""))
+    return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[: MESSAGE_CHARACTERS_MAX - 1] + "…"
 
 
 def _number(value: float | None) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Doubles = NDArray[np.float64]
     Places = NDArray[np.int64]
 
-# All tracks of a block go into one entry of the table with it, and an entry into one message.
+# All tracks of a block go into one entry of the table with it, and an entry into one message. The place of a row counts as one, too.
 DOUBLES_MAX = 500_000
 
 
@@ -39,14 +39,14 @@ class OpenTrack:
 
     def grow(self, places: Places, fresh: Doubles, room: int) -> int:
         """Makes rows for places that have none, in the order given and as long as `room` doubles are left; gives how many doubles that took."""
-        missing = places[~np.isin(places, self.places)][: room // max(len(fresh), 1)]
+        missing = places[~np.isin(places, self.places)][: room // (len(fresh) + 1)]
         if not len(missing):
             return 0
         every = np.concatenate((self.places, missing))
         data = np.concatenate((self.data, np.repeat(fresh[None, :], len(missing), axis=0)))
         order = np.argsort(every)
         self.places, self.data = every[order], data[order]
-        return len(missing) * len(fresh)
+        return len(missing) * (len(fresh) + 1)
 
     def has(self, places: Places) -> bool:
         """Whether these are just the places of the track, in its order: usual, and then its rows need not be looked for."""

@@ -24,6 +24,8 @@ AGGREGATES: tuple[str, ...] = tuple(filter(None, get_args(Aggregate)))
 STATES = ("failed", "crashed", "killed", "preempted", "finished", "silent")
 PATTERN_CHARACTERS_MAX = 1000
 NAME_CHARACTERS_MAX = 1000  # Of names and ids, and of each channel and label.
+TEXT_CHARACTERS_MAX = 10_000  # Of a message's template.
+LABELS_MAX = 64  # Of labels and of channels: every alert carries them.
 WINDOW_POINTS_MAX = 1000  # Points that a window keeps.
 _COUNT_MAX = 1_000_000_000  # Points and steps that are only counted.
 _TIMES_S_MAX = 366 * 86_400.0
@@ -118,12 +120,17 @@ def _texts(rule: Rule) -> Iterator[Refusal]:
     named = [(field, (getattr(rule, field),)) for field in ("rule_id", "name", "metric", "context", "project", "run_id")]
     named += [("channels", tuple(rule.channels)), ("labels", (*rule.labels, *rule.labels.values()))]
     for field, texts in named:
-        for text in texts:
+        for text in texts[: 2 * LABELS_MAX]:
             if len(text) > NAME_CHARACTERS_MAX:
                 yield Refusal(field, f"at most {NAME_CHARACTERS_MAX} characters long", text[:60] + "…")
             elif any(unicodedata.category(one) in ("Cc", "Cs") for one in text):
                 yield Refusal(field, "without control characters and lone surrogates", text)
-    if any(unicodedata.category(one) == "Cs" for one in rule.text):
+    for field, count in (("channels", len(rule.channels)), ("labels", len(rule.labels))):
+        if count > LABELS_MAX:
+            yield Refusal(field, f"at most {LABELS_MAX} of them", count)
+    if len(rule.text) > TEXT_CHARACTERS_MAX:
+        yield Refusal("text", f"at most {TEXT_CHARACTERS_MAX} characters long", rule.text[:60] + "…")
+    elif any(unicodedata.category(one) == "Cs" for one in rule.text):
         yield Refusal("text", "without lone surrogates", rule.text)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from runstream_schemas.ids import named_uuid
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
     Longs = NDArray[np.int64]
     Bools = NDArray[np.bool_]
 
-RANKS_MAX = 200_000
+RANKS_MAX = 100_000  # All of them go into one message.
 STATES = ("", "unknown", "running", "finished", "failed", "killed", "preempted", "crashed")
 _ABSENT, _UNKNOWN, _RUNNING = 0, 1, 2
+# Attempts that are told apart. Past them those are forgotten that nobody has any more; where each of them is somebody's, the rest have none.
+_NAMES_MAX, _NAME_CHARACTERS_MAX = 1_024, 64
 COLUMNS = ("writers", "starts", "states", "heartbeats", "heard", "attempts")
 
 
@@ -32,6 +36,7 @@ class Ranks:
         self.world = 0
         self._world_start = -1
         self.names: list[str] = []
+        self._may_forget = True
         self.writers = self.starts = self.states = self.heartbeats = self.heard = self.attempts = np.zeros(0, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -39,6 +44,7 @@ class Ranks:
 
     def hear(self, digest: Digest, now_ms: int) -> tuple[Longs, Bools]:
         """Takes what a digest says of writers. Gives the ranks at which another process stands now, and for each writer of the digest whether it is the one that stands for its rank."""
+        self._may_forget = True
         ranks = np.array(digest.ranks, dtype=np.int64)
         writers, starts = np.array(digest.writers, dtype=np.int64), np.array(digest.starts, dtype=np.int64)
         inside = (ranks >= 0) & (ranks < RANKS_MAX)
@@ -120,6 +126,22 @@ class Ranks:
             setattr(self, name, np.concatenate((before, np.zeros(size - len(before), dtype=np.int64))))
 
     def _name(self, attempt: str) -> int:
+        if len(attempt) > _NAME_CHARACTERS_MAX:
+            attempt = named_uuid("attempt", attempt)
         if attempt not in self.names:
-            self.names.append(attempt)
+            if len(self.names) >= _NAMES_MAX and self._may_forget:
+                self._forget_names()
+            if len(self.names) < _NAMES_MAX:
+                self.names.append(attempt)
+            elif "" in self.names:
+                return self.names.index("")
+            else:
+                self.names.append(attempt := "")
         return self.names.index(attempt)
+
+    def _forget_names(self) -> None:
+        """Lets those go that nobody has any more; once for what is heard at once, since it looks at every rank."""
+        self._may_forget = False
+        used, places = np.unique(self.attempts, return_inverse=True)
+        self.names = [self.names[place] for place in used.tolist()]
+        self.attempts = places.astype(np.int64)

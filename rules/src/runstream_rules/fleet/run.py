@@ -5,6 +5,7 @@ Digests may come again, and in any order between writers. Nothing of a rank is t
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 TrackKey = tuple[str, int, str, str, str]  # Rule and version, metric, context, subject.
 _UNKNOWN_RULE_MS = 60_000  # For so long figures are kept for a rule that has not come yet: the rule topic may be behind.
+_TRACK_NAMES_BYTES_MAX = 2 << 20  # Of the keys of a run's tracks, which stand in its own entry.
 _NO_SERIES = Series("", "", "")
 
 
@@ -46,7 +48,7 @@ class Said:
 
 
 class RunWatch:
-    """A run. It changes by `take` and `tick`; `changed` names the tracks that did, and the empty key for everything else."""
+    """A run. It changes by `take` and `tick`; `changed` names the tracks that did, and the empty key for everything else. `untracked` counts figures of series for which it had no room."""
 
     def __init__(self, run_id: str, project: str, now_ms: int) -> None:
         self.run_id = run_id
@@ -54,6 +56,7 @@ class RunWatch:
         self.heard_ms = now_ms
         self.ranks = Ranks()
         self.tracks: dict[TrackKey, RankTrack] = {}
+        self.untracked = 0
         self.said: dict[RuleKey, Said] = {}
         self.failed: dict[RuleKey, Exception] = {}
         self.head_changed = True
@@ -103,12 +106,19 @@ class RunWatch:
         figures = np.array(digest.figures, dtype=np.float64)
         counts = stands[places] & np.isfinite(figures)
         columns = (digest.rule_ids, digest.rule_versions, digest.metrics, digest.contexts, digest.subjects)
+        size: int | None = None
         for number, key in enumerate(zip(*columns, strict=True)):
             own = counts & (tracks == number)
             if not own.any() or key[:2] in self.failed:
                 continue
             track = self.tracks.get(key)
             if track is None:
+                size = sum(map(_key_bytes, self.tracks)) if size is None else size
+                size += _key_bytes(key)
+                if size > _TRACK_NAMES_BYTES_MAX:
+                    size -= _key_bytes(key)
+                    self.untracked += int(own.sum())
+                    continue
                 track = self.tracks[key] = RankTrack(now_ms)
                 self.head_changed = True
             track.take(ranks[own], blocks[own], figures[own], times[own], len(self.ranks), now_ms)
@@ -170,6 +180,11 @@ class RunWatch:
             state = "firing" if said.firing else "resolved"
             out.append(alert(rule, state, self.run_id, self.project, _NO_SERIES, opening, moment, policy.decision(now_ms), named))
         return out
+
+
+def _key_bytes(key: TrackKey) -> int:
+    """What a track's key takes in the run's entry, as JSON has it."""
+    return len(json.dumps(key))
 
 
 def _check(digest: Digest) -> None:
