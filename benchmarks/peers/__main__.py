@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.page import page
+from benchmarks.pipeline import pipeline
 from benchmarks.results import measured_here
+from runstream_schemas.ids import new_uuid
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = Path(__file__).with_name("work.py")
@@ -27,20 +30,22 @@ PAGE = ROOT / "docs" / "peers.md"
 # As users know them, their package, and what is said of them where a reader would wonder.
 CLIENTS = {
     "runstream": "Runstream's journal",
+    "pipeline": "Runstream, whole pipeline",
     "tensorboardX": "TensorBoard (tensorboardX)",
     "wandb": "W&B offline",
     "mlflow": "MLflow, file store",
     "trackio": "Trackio",
     "aim": "Aim",
 }
+OURS = ("runstream", "pipeline")
 PACKAGES = {"mlflow": "mlflow-skinny"}
 AFTER_KILL_S = 3.0  # For helper processes of a client to write what they have got.
 TASK_S = 120
 
 
-def _task(python: Path, name: str, task: str, folder: Path) -> dict[str, Any]:
-    """What a task printed last; raises RuntimeError with its last words where it printed nothing."""
-    environ = os.environ | {"PYTHONWARNINGS": "ignore", "HOME": str(folder), "NO_COLOR": "1"}
+def _task(python: Path, name: str, task: str, folder: Path, run_id: str) -> dict[str, Any]:
+    """What a task printed last; raises RuntimeError with its last words where it printed nothing. In the pipeline its run has an id of its own."""
+    environ = os.environ | {"PYTHONWARNINGS": "ignore", "HOME": str(folder), "NO_COLOR": "1"} | ({"RUNSTREAM_RUN_ID": run_id} if name == "pipeline" else {})
     ended = subprocess.run(
         [python, WORK, name, task, folder], capture_output=True, text=True, errors="replace", timeout=TASK_S, check=False, env=environ, cwd=folder
     )
@@ -57,21 +62,22 @@ def measured(python: Path, name: str) -> dict[str, Any]:
         for task in ("calls", "durable", "kill", "odd"):
             folder = Path(base) / task
             folder.mkdir()
-            done = _task(python, name, task, folder)
+            run_id = new_uuid()
+            done = _task(python, name, task, folder, run_id)
             if task == "kill":
                 time.sleep(AFTER_KILL_S)
-                out |= {"killed_logged": done["logged"], "killed_left": _task(python, name, "read", folder)["points"]}
+                out |= {"killed_logged": done["logged"], "killed_left": _task(python, name, "read", folder, run_id)["points"]}
             elif task == "odd":
-                out["odd_same"] = _task(python, name, "read", folder)["same"]
+                out["odd_same"] = _task(python, name, "read", folder, run_id)["same"]
             else:
                 out |= done
                 if task == "durable":
-                    out["durable_left"] = _task(python, name, "read", folder)["points"]
+                    out["durable_left"] = _task(python, name, "read", folder, run_id)["points"]
     return out
 
 
 def _version(python: Path, name: str) -> str:
-    if name == "runstream":
+    if name in OURS:
         return version("runstream")
     script = f"from importlib.metadata import version; print(version({PACKAGES.get(name, name)!r}))"
     return subprocess.run([python, "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
@@ -99,8 +105,10 @@ def main() -> int:
         found: list[dict[str, Any]] = []
         ran_on = machine()
         for name in CLIENTS:
-            python = Path(sys.executable) if name == "runstream" else asked.python
-            found.append({"version": _version(python, name)} | measured(python, name))
+            python = Path(sys.executable) if name in OURS else asked.python
+            # What is behind the log call runs beside that row alone.
+            with pipeline() if name == "pipeline" else contextlib.nullcontext():
+                found.append({"version": _version(python, name)} | measured(python, name))
             sys.stdout.write(json.dumps(found[-1]) + "\n")
             sys.stdout.flush()
         here = measured_here("peers", [])
