@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -21,6 +22,25 @@ _DISK = Path("/var/tmp")
 _SEED_S = 20.0  # About what one takes, where `seconds` says how long to measure and nothing how many.
 _FOUND = Bar("==", 0)
 _PROOF = Bar(">=", 1)
+# What each seed does by its plan, at least: two ranks that log 150 rows of four points a second for 8 s, one hard kill that is not drawn, an episode for each 200 rows. A death at a named
+# point may not be seen, which is counted.
+_FOR_EACH = {"points_logged": 1000, "kills_done": 1, "deaths_at_points": 0.5, "alerts_expected": 1}
+# What a killed sender had sent must be stored twice only where it was killed between sending and knowing, which a plan tries for and cannot force; of 57 seeds 9 had no repeats.
+_WITH_REPEATS = 0.6
+# Of all blows; in 57 seeds it was one in fifty.
+_NOT_SEEN = 0.06
+_NOTHING = (
+    "lost",
+    "doubled",
+    "invented",
+    "wrong",
+    "summaries_wrong",
+    "alerts_missing",
+    "alerts_twice",
+    "dead_letters_wrong",
+    "drops_wrong",
+    "own_ends_unexplained",
+)
 
 
 def run(seconds: float) -> Iterator[Figure]:
@@ -36,15 +56,16 @@ def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
     plans = (plan_of(seed, kinds) if seed else every_part_once() for seed in range(first, first + seeds))
     began = time.monotonic()
     failed: list[int] = []
-    lived = 0
+    lived = repeated = 0
     totals: dict[str, int] = {}
     points: Counter[str] = Counter()
     kinds_done: Counter[str] = Counter()
     with temporary_folder(_DISK if _DISK.is_dir() else None) as name:
         for one in live(plans, Path(name), keep=Path("faults-failed")):
-            lived += 1
+            lived += not one.later
             failed += [] if one.held else [one.plan.seed]
             found = one.findings
+            repeated += found.repeats > 0
             points += one.points
             kinds_done += one.done
             counts = {
@@ -59,13 +80,17 @@ def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
                 "summaries_wrong": found.summaries_wrong,
                 "alerts_missing": found.alerts_missing,
                 "alerts_twice": found.alerts_twice,
+                "wrong": found.wrong,
                 "dead_letters_wrong": found.letters_wrong,
+                "drops_wrong": found.drops_wrong,
+                "own_ends_unexplained": found.own_ends_unexplained,
                 "poison_injected": found.poison,
                 "points_dropped": found.dropped,
                 "restarts": one.done["restart"],
                 "clocks_set": one.done["clock"],
                 "blows": one.done.total(),
                 "blows_not_seen": len(one.missed),
+                "own_ends": one.own_ends,
             }
             for figure, value in counts.items():
                 totals[figure] = totals.get(figure, 0) + value
@@ -75,12 +100,16 @@ def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
     _say(f"seen: {_listed(kinds_done)}")
     _say(f"died at named points: {_listed(points)}")
     yield Figure("seeds", lived, "seeds", lived, _PROOF)
-    for figure in ("points_logged", "kills_done", "deaths_at_points", "alerts_expected", "repeats_seen"):
-        yield Figure(figure, totals[figure], "count", lived, _PROOF)
-    for figure in ("lost", "doubled", "invented", "summaries_wrong", "alerts_missing", "alerts_twice", "dead_letters_wrong"):
+    for figure, for_each in _FOR_EACH.items():
+        yield Figure(figure, totals[figure], "count", lived, Bar(">=", max(1, math.floor(for_each * lived))))
+    yield Figure("repeats_seen", totals["repeats_seen"], "count", lived, _PROOF)
+    yield Figure("seeds_with_repeats", repeated, "seeds", lived, Bar(">=", max(1, math.floor(_WITH_REPEATS * lived))))
+    for figure in _NOTHING:
         yield Figure(figure, totals[figure], "count", lived, _FOUND)
-    yield Figure("seeds_failed", len(failed), "seeds", lived, _FOUND)
-    for figure in ("poison_injected", "points_dropped", "restarts", "clocks_set", "blows", "blows_not_seen"):
+    yield Figure("seeds_failed", len(set(failed)), "seeds", lived, _FOUND)
+    not_seen = totals.pop("blows_not_seen")
+    yield Figure("blows_not_seen", not_seen, "count", lived, Bar("<=", max(3, math.ceil(_NOT_SEEN * (totals["blows"] + not_seen)))))
+    for figure in ("poison_injected", "points_dropped", "restarts", "clocks_set", "own_ends", "blows"):
         yield Figure(figure, totals[figure], "count", lived)
 
 

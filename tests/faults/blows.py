@@ -40,6 +40,8 @@ class Blows:
         done: the blows that were seen to happen, by kind.
         points: the named points at which a part died, such as `agent answered`.
         missed: the blows that were not seen to happen, such as a point that nobody came by.
+        places: those of `done` by kind and part, such as `cut after request clickhouse`.
+        full: when the journals' disk was full: from when until when, in milliseconds by the clock that nobody sets.
         kills: the processes that were ended hard.
     """
 
@@ -47,6 +49,8 @@ class Blows:
         self.done: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.missed: list[Blow] = []
+        self.places: Counter[str] = Counter()
+        self.full: list[tuple[int, int]] = []
         self._killed = 0
         self._lock = threading.Lock()
         self._stage = stage
@@ -100,6 +104,7 @@ class Blows:
                 self.missed.append(blow)
                 return
             self.done[blow.kind] += 1
+            self.places[f"{blow.kind} {blow.part}"] += 1
             if blow.point:
                 self.points[blow.point] += 1
                 self._killed += 1
@@ -203,9 +208,11 @@ class Blows:
         """Takes all room of the journals' file system for a while. Nothing else happens meanwhile: a rank that begins then would have no journal at all, and no ledger to hold it to."""
         ballast = self._job.journals.parent / "ballast"
         with self._disk:
+            began_ms = time.monotonic_ns() // 1_000_000
             _fill(ballast)
             time.sleep(for_s)  # So long the trouble lasts.
             ballast.unlink()
+            self.full.append((began_ms, time.monotonic_ns() // 1_000_000))
         return _seen
 
 

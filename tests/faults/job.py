@@ -19,7 +19,7 @@ from runstream_producers.agent import LOCK_NAME
 from runstream_producers.claims import holder
 from runstream_schemas.ids import new_uuid
 from tests.faults import trap
-from tests.faults.rank import DROPPED, STEP, STOPPED, WRITER
+from tests.faults.rank import CALLS, DROPPED_AT, OF_CALL, STEP, STOPPED, WRITER
 from tests.faults.stage import ROOT
 from tests.faults.trap import Trap
 from tests.told import told
@@ -83,10 +83,16 @@ class Rank:
         """What its rows are known by."""
         return self.numbers[WRITER]
 
+    def dropped(self) -> dict[int, int]:
+        """The steps whose calls returned and found no room, and when, in milliseconds by the clock that nobody sets."""
+        numbers = self.numbers
+        calls = {step: numbers[CALLS + OF_CALL * (step - self.first) + DROPPED_AT] for step in range(self.first, max(self.first, numbers[STEP]))}
+        return {step: at_ms for step, at_ms in calls.items() if at_ms}
+
     def kept(self) -> list[int]:
         """The steps whose calls returned, without those that found no room."""
-        numbers = self.numbers
-        return [step for step in range(self.first, max(self.first, numbers[STEP])) if not numbers[DROPPED + step - self.first]]
+        dropped = self.dropped()
+        return [step for step in range(self.first, self.next_step) if step not in dropped]
 
     @property
     def next_step(self) -> int:
@@ -114,8 +120,8 @@ class Job:
         self.ranks: list[Rank] = []
         self.journals = journals
         self._folder = folder
-        self._rate = rate
-        self._count = ranks
+        self.rate = rate
+        self.count = ranks
         self._lock = threading.Lock()
         self.agent_trap = Trap(folder / "agent.trap", trap.AGENT_POINTS) if trapped else None
         self._environment = {
@@ -135,7 +141,7 @@ class Job:
 
     def __enter__(self) -> Self:
         try:
-            for rank in range(self._count):
+            for rank in range(self.count):
                 self._launch(rank, 0)
             self._wait_until_logging(self.ranks)
         except BaseException:
@@ -199,7 +205,7 @@ class Job:
             log = log.with_suffix(".log")
             own = None if self.agent_trap is None else Trap(traps, trap.RANK_POINTS)
             module = "tests.faults.rank" if own is None else "tests.faults.dying_rank"
-            command = [sys.executable, "-m", module, "--ledger", str(ledger), "--stop", str(stop), "--first", str(first), "--rate", str(self._rate)]
+            command = [sys.executable, "-m", module, "--ledger", str(ledger), "--stop", str(stop), "--first", str(first), "--rate", str(self.rate)]
             environment = self._environment | {"RANK": str(rank), "RUNSTREAM_COMPILED": str(rank % 2 == 0).lower(), trap.OF_RANK: str(traps)}
             with log.open("wb") as output:
                 process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT, start_new_session=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import struct
+from functools import partial
 
 import numpy as np
 from confluent_kafka import KafkaError, Message, Producer
@@ -16,10 +17,13 @@ from runstream_schemas.ids import new_uuid
 from runstream_schemas.records import MetricFrame, MetricGroup
 from runstream_schemas.topics import TOPICS
 
+# Records that were put into topics: where each lies (topic, partition, offset), its key and value.
+Letters = dict[tuple[str, int, int], tuple[bytes, bytes]]
 _TOPICS = ("metric", "event", "param", "run", "alert")
 _FLUSH_S = 60.0
 # Readers wait some seconds for a schema that they do not know, since it may be under way.
 _UNKNOWN_MAX = 2
+_PREFIX = struct.Struct(">bi")
 
 
 def poison(draw: random.Random, number: int) -> tuple[str, bytes, bytes]:
@@ -41,29 +45,38 @@ def poison(draw: random.Random, number: int) -> tuple[str, bytes, bytes]:
             return topic, key, b""
 
 
-def inject(kafka: str, records: list[tuple[str, bytes, bytes]]) -> set[tuple[str, int, int]]:
-    """Writes records, and returns once Kafka holds them: topic, partition and offset of each.
+def inject(kafka: str, records: list[tuple[str, bytes, bytes]]) -> Letters:
+    """Writes records, and returns once Kafka holds them: topic, partition and offset of each, with its key and value.
 
     Raises:
         TimeoutError: Kafka did not take all of them.
     """
-    held: set[tuple[str, int, int]] = set()
+    held: Letters = {}
     refused: list[str] = []
 
-    def note(error: KafkaError | None, message: Message) -> None:
+    def note(error: KafkaError | None, message: Message, key: bytes, value: bytes) -> None:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if error is not None or topic is None or partition is None or offset is None:
             refused.append(str(error))
         else:
-            held.add((topic, partition, offset))
+            held[topic, partition, offset] = key, value
 
     producer = Producer({"bootstrap.servers": kafka, "acks": "all", "enable.idempotence": True, "message.timeout.ms": int(_FLUSH_S * 1000), "log_level": 0})
     for topic, key, value in records:
-        producer.produce(topic, value, key, on_delivery=note)
+        producer.produce(topic, value, key, on_delivery=partial(note, key=key, value=value))
     producer.flush(_FLUSH_S)
     if len(held) != len(records):
         raise TimeoutError(f"Kafka holds {len(held)} of {len(records)} records of poison: {refused[:3]}")
     return held
+
+
+def fits(value: bytes, reason: str) -> bool:
+    """Whether a reason speaks of such a value: of one without a whole prefix, of one of a schema that nobody knows, or of a frame that breaks off."""
+    if len(value) < _PREFIX.size or value[0]:
+        return reason == f"expected a record that begins with 00 and a 4-byte schema id, got {len(value)} bytes that do not"
+    if value[: _PREFIX.size] == wire.encode(_frame(random.Random(0)))[: _PREFIX.size]:
+        return bool(reason) and "is not in the catalogue" not in reason
+    return reason.startswith(f"schema id {_PREFIX.unpack_from(value)[1]} is not in the catalogue")
 
 
 def _frame(draw: random.Random) -> MetricFrame:

@@ -127,10 +127,11 @@ def every_part_once() -> Plan:
         life_s=16.0,
         warm=True,
         blows=(
-            Blow(0.5, "unknowing", "agent", for_s=0.7),
-            Blow(1.5, "poison", "sinks", amount=7),
-            Blow(2.0, "unknowing", "sinks", for_s=2.5),
-            Blow(5.0, "cut after request", "clickhouse"),
+            # First of all, while the sinks insert: later they are away for long.
+            Blow(0.1, "cut after request", "clickhouse"),
+            Blow(1.5, "unknowing", "agent", for_s=0.7),
+            Blow(2.2, "poison", "sinks", amount=7),
+            Blow(2.5, "unknowing", "sinks", for_s=2.5),
             Blow(5.5, "die", "rank", for_s=WITHIN_S, detail="torn"),
             Blow(6.0, "kill", "processors"),
             Blow(6.5, "cut after request", "kafka"),

@@ -7,7 +7,6 @@ that can be set, where a C compiler is here.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from runstream_local.stack import Stack
 from runstream_schemas.clocks import SET_BACK_S
 from tests.answers import Answers
 from tests.clock import Clock
+from tests.faults.poison import Letters
 from tests.faults.proxy import FaultProxy
 from tests.faults.schedule import WORKERS
 from tests.faults.schedule import Part as Name
@@ -33,7 +33,6 @@ from tests.sinks.dies_at import POINT
 ROOT = Path(__file__).resolve().parents[2]
 _MODULES = {"sinks": ("runstream_sinks", "worker"), "processors": ("runstream_processors", "worker")}
 _DYING = {"sinks": "tests.sinks.dies_at", "processors": "tests.processors.dies_at"}
-_OWN_END = re.compile(r" (?:sinks|processors) is failed \(exit code [1-9]")
 # Background merges would collapse the repeats that are to be counted.
 _NO_MERGES = "ALTER TABLE metric_points MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
 
@@ -87,8 +86,8 @@ class Stage:
             ),
         )
         self.answers = Answers(self.url)
-        self.letters: set[tuple[str, int, int]] = set()
-        """Where poison lies that was put into topics: topic, partition, offset."""
+        self.letters: Letters = {}
+        """The poison that was put into topics."""
         self._guests: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -153,9 +152,10 @@ class Stage:
             time.sleep(0.05)
         return None
 
-    def own_ends(self) -> int:
-        """How often a worker has ended by itself, and not as it was asked to: where its clock was set back, where Kafka went, and where something is wrong."""
-        return len(_OWN_END.findall((self.stack.data / "logs" / "supervisor.log").read_text()))
+    def said(self, name: str) -> str:
+        """All that a part, or the supervisor, has said so far."""
+        log = self.stack.data / "logs" / f"{name}.log"
+        return log.read_text(errors="replace") if log.exists() else ""
 
     def set_clocks_right(self) -> None:
         """Sets the workers' clocks to the machine's, and waits for those who end of it."""

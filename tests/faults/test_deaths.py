@@ -15,8 +15,8 @@ from runstream_producers.journal import format as fmt
 from runstream_producers.journal.reader import Reader
 from runstream_schemas.ids import new_uuid
 from tests.faults.deaths import commit, insert, produce
+from tests.faults.findings import Findings
 from tests.faults.harness import Lived
-from tests.faults.oracle import Findings
 from tests.faults.rank import STEP, STOPPED
 from tests.faults.schedule import Blow, Plan
 from tests.faults.stage import ROOT
