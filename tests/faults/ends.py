@@ -18,8 +18,8 @@ from tests.faults.schedule import WORKERS, Part, Plan
 
 _OWN_END = re.compile(r" (sinks|processors) is failed \(exit code (\d+)")
 _HUNG = re.compile(r" (sinks|processors) hangs and is asked to end")
-# A processor's last words where its engine could not go on, or Kafka did not answer; an error that nobody foresaw is none of these.
-_ENGINE_ENDS = re.compile(r"worker ends reason=(?:EngineFailed|\w*(?:Timeout|Kafka|Connection)\w*Error)")
+# A processor's last words where its engine could not go on, or Kafka did not answer, at its beginning or later; an error that nobody foresaw is none of these.
+_ENGINE_ENDS = re.compile(r"worker ends reason=(?:EngineFailed|\w*(?:Timeout|Kafka|Connection)\w*Error)|could not be (?:looked at|read to its end) within")
 _SHAKES = ("kill", "die", "restart", "stop", "unknowing", "rebalance", "half open", "cut after request", "reset", "delay", "clock")
 
 

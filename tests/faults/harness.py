@@ -135,11 +135,15 @@ def _ask_again(stage: Stage, served: list[Lived], keep: Path | None) -> Iterator
     quiet()
     for number, one in enumerate(served):
         assert one.kept is not None
-        findings = judge_again(stage.answers, one.kept)
-        if one is served[-1]:
-            strange = judge_strangers(stage.answers, [each.kept.run_id for each in served if each.kept is not None])
-            findings.invented += strange.invented
-            findings.troubles += strange.troubles
+        findings = Findings()
+        try:
+            findings = judge_again(stage.answers, one.kept)
+            if one is served[-1]:
+                strange = judge_strangers(stage.answers, [each.kept.run_id for each in served if each.kept is not None])
+                findings.invented += strange.invented
+                findings.troubles += strange.troubles
+        except (ClickHouseError, OSError) as error:
+            findings.troubles.append(f"it could not be asked again: {type(error).__name__}: {error}")
         if findings.troubles:
             if keep is not None:
                 _keep(stage, stage.folder / f"seed-{number}", keep / f"seed-{one.plan.seed}")

@@ -23,8 +23,8 @@ UNION ALL
 SELECT writer, rank, attempt, toUnixTimestamp(toDateTime(started)) AS began, 'state' AS side FROM writers WHERE run_id = {run:UUID} AND kind = 'rank'
 """
 _DROPS = "SELECT writer, points_dropped AS dropped FROM writers WHERE run_id = {run:UUID} AND kind = 'rank'"
-# A writer that had no room looks again half a second later, in the next call; a rank may be stopped meanwhile, or get no processor.
-AFTER_FULL_MS = 2000
+# A writer that had no room looks again half a second later, in the next call; a rank may be stopped meanwhile for 2.5 s, or get no processor.
+AFTER_FULL_MS = 4000
 # Between a rank's own look at its clock and the product's lies next to nothing; hours are to be found.
 _CLOCK_MS = 1000
 FULL = "journal_full"

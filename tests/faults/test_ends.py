@@ -32,6 +32,7 @@ def clock(part: Part, *set_to: int) -> tuple[Blow, ...]:
         pytest.param((), SINK.replace("1)", "0)"), "", 1, id="an end in order that nobody asked for"),
         pytest.param((), SINK + "x sinks hangs and is asked to end: it does not answer", "", 0, id="a worker that hangs"),
         pytest.param((Blow(1.0, "kill", "kafka"),), PROCESSOR, ENGINE, 0, id="an engine that says why"),
+        pytest.param((Blow(1.0, "kill", "kafka"),), PROCESSOR, "x could not be read to its end within 60 s", 0, id="topics that do not come"),
         pytest.param((Blow(1.0, "kill", "kafka"),), PROCESSOR * 2, ENGINE, 1, id="an engine that says so once"),
         pytest.param((Blow(1.0, "poison", "sinks"),), PROCESSOR, ENGINE, 1, id="an engine that nothing shook"),
         pytest.param((Blow(1.0, "kill", "kafka"),), PROCESSOR, "worker ends reason=KeyError(7)", 1, id="an error that nobody foresaw"),
