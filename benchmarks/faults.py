@@ -95,7 +95,7 @@ def over_seeds(seeds: int, first: int) -> Iterator[Figure]:
                 totals[figure] = totals.get(figure, 0) + value
             _say(f"[{lived}/{seeds}, {time.monotonic() - began:.0f} s] {one.report()}")
     if failed:
-        _say(f"failed seeds: {' '.join(map(str, failed))}; what the parts said is in faults-failed/")
+        _say(f"failed seeds: {' '.join(map(str, dict.fromkeys(failed)))}; what the parts said is in faults-failed/")
     _say(f"seen: {_listed(kinds_done)}")
     _say(f"died at named points: {_listed(points)}")
     yield Figure("seeds", lived, "seeds", lived, _PROOF)
