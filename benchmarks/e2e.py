@@ -33,6 +33,7 @@ def run(seconds: float) -> Iterator[Figure]:
     yield Figure("points_s", seen.stored_points_s, "points/s", seen.stored_points, Bar(">=", 500_000))
     yield Figure("offered_points_s", seen.points / seen.lasted_s, "points/s", load.ranks)
     yield Figure("repeats", seen.repeats, "rows", load.ranks)
+    yield Figure("restarts", seen.restarts, "parts", 1)
     yield Figure("drained_s", seen.drained_s, "s", 1)
     yield Figure("points_logged", seen.points, "points", load.ranks, Bar(">=", 1))
     yield Figure("distinct_rows", load.calls, "rows", load.ranks)

@@ -89,7 +89,8 @@ class Seen:
 
     `points` were logged in `lasted_s`. Between the warm-up and the end of the load, `counted_s` long, `stored_points` became readable, and the stages spent `on_core_s`. `repeats` is
     how many rows were there twice at its end, which are not among them. `drained_s` is how long after the end of logging all points could be read, or how long that was waited for in vain:
-    then `balanced`, whether the account of each rank comes to the same, is false. Ages are in seconds.
+    then `balanced`, whether the account of each rank comes to the same, is false. Ages are in seconds. A part that ended while it was counted
+    is among the `restarts`, and its cost is that of the one that came in its place.
     """
 
     points: int = 0
@@ -104,6 +105,7 @@ class Seen:
     repeats: int = 0
     drained_s: float = 0.0
     rss_mb: dict[str, float] = field(default_factory=dict[str, float])
+    restarts: int = 0
 
     @property
     def stored_points_s(self) -> float:
@@ -183,6 +185,10 @@ class OnCore:
 
     def __init__(self, journals: Path) -> None:
         self._journals = journals
+        self.find()
+
+    def find(self) -> None:
+        """Finds the parts as they run now; raises psutil.NoSuchProcess where one has just ended."""
         record = read_stack(Path(os.environ["RUNSTREAM_HOME"]))
         assert record is not None
         self._processes = {part.name: psutil.Process(part.pid) for part in record.parts if part.name in STAGES and part.pid is not None}
@@ -196,6 +202,20 @@ class OnCore:
         }
 
 
+def _looked(watch: OnCore, seen: Seen) -> tuple[dict[str, float], dict[str, float]]:
+    """Looks at the parts; where one has ended, once the next has begun in its place."""
+    while True:
+        try:
+            return watch.look()
+        except psutil.NoSuchProcess:
+            seen.restarts += 1
+        while True:
+            time.sleep(_LOOK_S)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                watch.find()
+                break
+
+
 def _watched(reader: Reader, load: Load, ranks: Sequence[subprocess.Popen[str]], seen: Seen, watch: OnCore) -> list[dict[str, Any]]:
     """Looks for new rows until all are there; counts what is stored, and what the parts spend, between the end of the warm-up and the end of the load. Gives what the ranks said."""
     begun = quiet_since = time.monotonic()
@@ -207,13 +227,13 @@ def _watched(reader: Reader, load: Load, ranks: Sequence[subprocess.Popen[str]],
         # First what is stored: whatever that holds, the look that follows sees.
         now_ms = time.time() * 1000.0
         if before is None and now_ms >= counts_from_ms:
-            before = (reader.stored(), watch.look()[0])
+            before = (reader.stored(), _looked(watch, seen)[0])
         if before is not None and now_ms >= counts_from_ms + load.seconds * 1000.0:
             stored = reader.stored()
             if not seen.counted_s:
-                after, seen.rss_mb = watch.look()
+                after, seen.rss_mb = _looked(watch, seen)
                 seen.counted_s, seen.stored_points, seen.repeats = stored.at - before[0].at, stored.points - before[0].points, stored.repeats
-                seen.on_core_s = {name: spent - before[1].get(name, 0.0) for name, spent in after.items()}
+                seen.on_core_s = {name: spent - (been if (been := before[1].get(name, 0.0)) <= spent else 0.0) for name, spent in after.items()}
         found, now_ms = reader.new_rows(), time.time() * 1000.0
         if found:
             quiet_since = time.monotonic()

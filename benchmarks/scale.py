@@ -4,7 +4,8 @@ Each load is offered for a while (`--seconds`, 12 at least) to a pipeline of its
 calls have up to 1,000 names each, of as many key sets in turn as it takes. `us_…` is a stage's time on a core, in microseconds for a thousand points; what a stage does whatever
 the rate (heartbeats, looking, merging) weighs on few points. `points_s` is what ranks logged, `stored_points_s` what became readable meanwhile; rows come about once a second, so
 that a short load shows less or more of them. `freshness_p99_s` tells whether the load was sustained: where it grows with the seconds, it was not. It is of all ranks and key sets,
-one row a call; where calls were fewer than a hundred, the oldest row is told instead, as `freshness_max_s`.
+one row a call; where calls were fewer than a hundred, the oldest row is told instead, as `freshness_max_s`. A part that ended under its load is
+among the `restarts`: what is told of its cost is that of the one in its place alone.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def run(seconds: float) -> Iterator[Figure]:
         yield Figure(f"points_s.{name}", seen.points / seen.lasted_s, "points/s", load.ranks)
         yield Figure(f"stored_points_s.{name}", seen.stored_points_s, "points/s", seen.stored_points)
         yield from freshness(name, seen.row_ages)
+        yield Figure(f"restarts.{name}", seen.restarts, "parts", 1)
         yield Figure(f"balanced.{name}", float(seen.balanced), "share", load.ranks)
         for stage in STAGES:
             yield Figure(f"us_{stage}.{name}", 1e9 * seen.on_core_s.get(stage, 0.0) / seen.counted_points, "µs/1,000 points", 1)
