@@ -92,16 +92,16 @@ Cores at rest and for a million points a second, by the line through six rates f
 def fleet(values: Mapping[str, float]) -> str:
     """What the simulated fleet took, as the page has it."""
     rows = "".join(
-        f"| {stage} | {values[f'core_s_{stage}']:,.0f} | {1e6 * values[f'core_s_{stage}'] / values['points']:.2f} | {values[f'rss_mb_{stage}']:,.0f} | {values[f'growth_{stage}']:.2f} |\n"
+        f"| {stage} | {values[f'core_s_{stage}']:,.0f} | {1e6 * values[f'core_s_{stage}'] / values['points']:.2f} | {values[f'peak_mb_{stage}']:,.0f} |\n"
         for stage in STAGES
     )
     return f"""## A fleet in one run
 
 `runstream simulate` logged {values["points"] / 1e6:,.0f} million points of {values["series"] / 1e6:,.0f} million series through all of it (`fleet`): 1,000 ranks with 1,000 metrics each, of which a node was lost and all started again. All parts together took
-{values["core_s"]:,.0f} seconds on a core, until every point and every summary was in ClickHouse. Memory is that of the last quarter of the time, growth that over the second quarter:
+{values["core_s"]:,.0f} seconds on a core, until every point and every summary was in ClickHouse. Memory is the most that was seen:
 
-| part | s on a core | µs a point | memory, MiB | growth |
-| --- | ---: | ---: | ---: | ---: |
+| part | s on a core | µs a point | memory, MiB |
+| --- | ---: | ---: | ---: |
 {rows}
 ![Memory of each part while the points pass](plots/fleet-memory.svg)
 
@@ -112,13 +112,15 @@ A million series cost more than points do: processors and sinks hold names, stat
 
 def endurance(values: Mapping[str, float]) -> str:
     """What became of memory over a long run, as the page has it."""
-    rows = "".join(f"| {stage} | {values[f'rss_mb_{stage}']:,.0f} | {values[f'growth_{stage}']:.2f} |\n" for stage in STAGES)
+    rows = "".join(
+        f"| {stage} | {values[f'peak_mb_{stage}']:,.0f} | {values[f'late_mb_{stage}']:,.0f} | {values[f'growth_{stage}']:.2f} |\n" for stage in STAGES
+    )
     return f"""### Over time
 
-The same fleet held to {values["shipped_points_s"]:,.0f} points a second for {values["lasted_s"] / 60.0:.0f} minutes ({values["points"] / 1e6:,.0f} million points, `endurance`): memory of the last quarter, and that over the second quarter, by when all series are known:
+The same fleet held to {values["shipped_points_s"]:,.0f} points a second for {values["lasted_s"] / 60.0:.0f} minutes ({values["points"] / 1e6:,.0f} million points, `endurance`). Growth is the memory of the last quarter of the time in which ranks log over that of the second quarter, by when all series are known:
 
-| part | memory, MiB | growth |
-| --- | ---: | ---: |
+| part | most, MiB | last quarter, MiB | growth |
+| --- | ---: | ---: | ---: |
 {rows}
 ![Memory of each part over time](plots/endurance-memory.svg)
 

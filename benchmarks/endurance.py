@@ -1,7 +1,7 @@
 """Memory over a long run: the simulated fleet of `fleet`, a million series, held for half an hour to a rate at which the cores of this machine find time to rest.
 
 Where `fleet` asks how fast all of it goes, this asks what time leaves behind: after the first quarter every part has met every series, and what grows from then on grows with time.
-Figures are those of `fleet`. `--seconds` above 1,800 makes it longer.
+Figures are those of `fleet`, and `growth_…`: memory over the last quarter of the time in which ranks log over that of the second. `--seconds` above 1,800 makes it longer.
 """
 
 from __future__ import annotations
