@@ -79,13 +79,13 @@ def test_records_that_nobody_hands_over_are_noticed(kafka: str, tmp_path: Path) 
                 await asyncio.sleep(0.1)
             await asyncio.sleep(1.5)
             await runner.check_progress()
-            assert not runner.failed.is_set()
+            assert runner.failure is None
 
             runner._app.consumer.stop_flow()
             await asyncio.sleep(0.5)
             feed.frames(history(1, 40)[2:])
             await runner.check_progress()
-            assert not runner.failed.is_set()
+            assert runner.failure is None
             await asyncio.sleep(1.5)
             await runner.check_progress()
             assert isinstance(runner.failure, EngineFailed)
@@ -136,3 +136,65 @@ def test_a_leader_that_does_not_know_the_topics_yet_ends(tmp_path: Path) -> None
     failure = asyncio.run(failure_of({}))
     assert isinstance(failure, EngineFailed)
     assert str(failure) == f"Kafka did not know metrics, {changelog_of(group, 'metric')} when partitions were shared out, so that nobody has them"
+
+
+def test_a_recovery_that_took_long_is_no_standstill(kafka: str, tmp_path: Path) -> None:
+    """Records that came while tables were recovered have waited for as long, and are about to be handed over: only what does not move after that fails the runner."""
+    settings = settings_of(kafka)
+    connection, group = connection_of(settings), f"{settings.topic_prefix}.test"
+    ensure_changelogs(connection, {changelog_of(group, "metric"): PARTITIONS}, 30)
+
+    async def main() -> None:
+        source = Source("metric", f"{settings.topic_prefix}.metric", PARTITIONS, Noting())
+        runner = FaustRunner(connection, group, [source], Timing(stuck_s=1.0, session_timeout_s=20.0), tmp_path)
+
+        async def long(*_: object, **__: object) -> None:
+            await asyncio.sleep(2.0)  # As reading a large changelog takes, between the partitions and the first record.
+
+        runner._app.on_partitions_assigned.connect(long, weak=False)
+        await runner.start()
+        try:
+            while not runner.ready:
+                await asyncio.sleep(0.05)
+            runner._app.consumer.stop_flow()
+            Feed(settings).frames(history(1, 20))
+            await runner.check_progress()
+            assert runner.failure is None
+            await asyncio.sleep(1.5)
+            await runner.check_progress()
+            assert runner.failed.is_set()
+        finally:
+            await runner.stop(10.0)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_recovery_that_moves_may_take_its_time(kafka: str, tmp_path: Path) -> None:
+    """While tables are recovered it is their changelogs that must move; one that stands still fails the runner."""
+    settings = settings_of(kafka)
+    connection, group = connection_of(settings), f"{settings.topic_prefix}.test"
+    ensure_changelogs(connection, {changelog_of(group, "metric"): PARTITIONS}, 30)
+
+    async def main() -> None:
+        source = Source("metric", f"{settings.topic_prefix}.metric", PARTITIONS, Noting())
+        runner = FaustRunner(connection, group, [source], Timing(stuck_s=0.5, session_timeout_s=20.0), tmp_path)
+        await runner.start()
+        try:
+            while not runner.ready:
+                await asyncio.sleep(0.05)
+            runner._app.consumer.stop_flow()
+            Feed(settings).frames(history(1, 20))
+            recovery = runner._app.tables.recovery
+            recovery.completed.clear()
+            for left in (30, 20, 10):
+                recovery.active_remaining_total = lambda left=left: left
+                await asyncio.sleep(0.6)
+                await runner.check_progress()
+                assert runner.failure is None
+            await asyncio.sleep(0.6)
+            await runner.check_progress()
+            assert runner.failed.is_set()
+        finally:
+            await runner.stop(10.0)
+
+    asyncio.run(asyncio.wait_for(main(), 60))

@@ -132,6 +132,7 @@ class FaustRunner:
         self.ends_at_s = 0.0
         self.newest_s: dict[Place, float] = {}
         self._moved_s = _clock_s()
+        self._left: int | None = -1  # Of changelogs at the last look; None while there is nothing to recover.
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -186,7 +187,8 @@ class FaustRunner:
     async def check_progress(self) -> None:
         """Fails the runner when records have waited for `stuck_s` without a take; to be called every few seconds. Blocks at most twice `call_timeout_s`.
 
-        Faust can stop handing out records without a word; that is seen by offsets that do not move, and by nothing else.
+        Faust can stop handing out records without a word; that is seen by offsets that do not move, and by nothing else. While tables are recovered, which takes as long as they are
+        large, it is the changelogs that must move.
         """
         try:
             behind = await self._behind()
@@ -194,8 +196,9 @@ class FaustRunner:
             logger.info("progress unknown", extra={"reason": repr(error)})
             return
         now_s = _clock_s()
-        if not behind or self._busy:
-            self._moved_s = now_s
+        left = None if self.ready else self._app.tables.recovery.active_remaining_total()
+        if not behind or self._busy or left != self._left:
+            self._moved_s, self._left = now_s, left
         elif now_s - self._moved_s > self._timing.stuck_s:
             self._fail(EngineFailed(f"{behind} records have waited for {now_s - self._moved_s:.0f} s and none is handed over"))
 
