@@ -27,7 +27,7 @@ check: setup  ## Lint, format, types (strict), layers
 test: check  ## Check, then run every test
 	@$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
 
-bench: setup  ## Run all benchmarks (about an hour, half of it for what memory does over time) and publish what they say in docs/benchmarks.md
+bench: setup  ## Run all benchmarks (about three quarters of an hour) and publish what they say in docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.publish
 
 EXECUTIONS ?= 20000

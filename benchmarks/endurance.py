@@ -1,7 +1,7 @@
-"""Memory over a long run: the simulated fleet of `fleet`, a million series, held for half an hour to a rate at which the cores of this machine find time to rest.
+"""Memory over a long run: the simulated fleet of `fleet`, a million series, held for a quarter of an hour to a rate at which the cores of this machine find time to rest.
 
 Where `fleet` asks how fast all of it goes, this asks what time leaves behind: after the first quarter every part has met every series, and what grows from then on grows with time.
-Figures are those of `fleet`, and `growth_…`: memory over the last quarter of the time in which ranks log over that of the second. `--seconds` above 1,800 makes it longer.
+Figures are those of `fleet`, and `growth_…`: memory over the last quarter of the time in which ranks log over that of the second. `--seconds` above 900 makes it longer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.figures import Figure
 
 _POINTS_S = 200_000
-_LASTS_S = 1_800.0
+_LASTS_S = 900.0
 
 
 def run(seconds: float) -> Iterator[Figure]:

@@ -1,8 +1,8 @@
 """A simulated fleet through the whole pipeline of this machine: 1,000 ranks with 1,000 metrics each, a million series and 100 million points in one run.
 
-`runstream simulate` logs as fast as everything ships, the restart after a lost node included. Every second the resident memory of each part is looked at, until all rows and
-summaries are in ClickHouse: `rss_mb_….part_NN` is the median over a twelfth of the time, `peak_mb_…` the most that was seen. For most of that time a backlog is worked off, so that this
-says what memory is bounded by, and nothing of what it does over time: `endurance` does.
+`runstream simulate` logs as fast as everything ships, the restart after a lost node included. Every second the memory that each part holds for itself is looked at, until all rows and
+summaries are in ClickHouse: `mb_….part_NN` is the median over a twelfth of the time, `peak_mb_…` the most that was seen. For most of that time a backlog is worked off, so that this
+says what memory is bounded by, and nothing of what it does over time: `endurance` does. Journals, which ranks and agent map, are the kernel's pages and not counted.
 Then the views are asked: `balanced` is the account of each of the 2,000 writers, `summarised` whether the summaries have every point once, `accounted_s` how long the account takes, which
 reads all of them. `core_s_…` is what each part has spent on a core until the summaries are there: half of their sum is what it takes on two cores that do nothing else. Whether
 they had something else to do, `load` says, the machine's load average. How far it is stands on the standard error every ten seconds.
@@ -24,6 +24,7 @@ import psutil
 
 from benchmarks.figures import Bar, Figure
 from benchmarks.pipeline import STAGES, OnCore, pipeline
+from benchmarks.process_memory import own_mb
 from runstream_schemas.settings import load
 from runstream_sinks.clickhouse import Server
 
@@ -74,25 +75,25 @@ class Watch:
     def look(self, ranks: psutil.Process | None = None) -> int:
         """One look, and the pause after it; rows in ClickHouse, repeats included. Raises TimeoutError as `tell` does."""
         try:
-            on_core_s, rss_mb = self.on_core.look()
-        except psutil.NoSuchProcess as ended:
+            (on_core_s, _), mb = self.on_core.look(), self.on_core.own_mb()
+        except (psutil.NoSuchProcess, FileNotFoundError) as ended:
             self.restarts += 1
-            self.tell(f"a part has ended, and is started again: pid {ended.pid}")
+            self.tell(f"a part has ended, and is started again: {ended}")
             self.on_core = OnCore(self.journals)
-            on_core_s, rss_mb = {}, {}
+            on_core_s, mb = {}, {}
         if ranks is not None:
             with ranks.oneshot():
                 if ranks.status() != psutil.STATUS_ZOMBIE:
-                    rss_mb["ranks"] = ranks.memory_info().rss / 2**20
+                    mb["ranks"] = own_mb(ranks.pid)
                     on_core_s["ranks"] = ranks.cpu_times().user + ranks.cpu_times().system
         self.on_core_s |= on_core_s
         [(rows,)] = self.server.query(_ROWS)
-        self.looks.append(rss_mb)
+        self.looks.append(mb)
         self.loads.append(os.getloadavg()[0])
         now = self.passed_s()
         if now - self.told >= _TELL_S:
             self.told = now
-            memory = ", ".join(f"{stage} {rss_mb[stage]:.0f}" for stage in STAGES if stage in rss_mb)
+            memory = ", ".join(f"{stage} {mb[stage]:.0f}" for stage in STAGES if stage in mb)
             self.tell(f"{rows / 1e6:.1f} million rows; MiB: {memory}")
         time.sleep(_LOOK_S)  # Memory is looked at so often, and tells of no change by itself.
         return rows
@@ -118,7 +119,7 @@ def memory_figures(looks: Sequence[Mapping[str, float]]) -> Iterator[Figure]:
         span = looks[part * len(looks) // PARTS_OF_TIME : (part + 1) * len(looks) // PARTS_OF_TIME]
         for stage in _PEAK_MB:
             if values := [one[stage] for one in span if stage in one]:
-                yield Figure(f"rss_mb_{stage}.part_{part + 1:02d}", statistics.median(values), "MiB", len(values))
+                yield Figure(f"mb_{stage}.part_{part + 1:02d}", statistics.median(values), "MiB", len(values))
 
 
 def growth_figures(looks: Sequence[Mapping[str, float]]) -> Iterator[Figure]:

@@ -27,7 +27,7 @@ _SHOWN = {
     "scale-rate.svg": "What a point costs each stage, by points a second",
     "scale-series.svg": "What a point costs each stage, by series",
     "fleet-memory.svg": "Memory of each part while a hundred million points of a million series pass",
-    "endurance-memory.svg": "Memory of each part over half an hour of a million series",
+    "endurance-memory.svg": "Memory of each part over a quarter of an hour of a million series",
 }
 
 

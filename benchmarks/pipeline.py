@@ -26,6 +26,7 @@ from confluent_kafka import Consumer, Producer
 import runstream
 from benchmarks.broker import agent_of, logging_to_a_broker
 from benchmarks.data.training_rows import rows
+from benchmarks.process_memory import own_mb
 from benchmarks.visible import WATCHED, Reader, Stored
 from runstream_local.stack_file import read_stack
 from runstream_schemas import wire
@@ -200,6 +201,12 @@ class OnCore:
         return {name: one.cpu_times().user + one.cpu_times().system for name, one in processes.items()}, {
             name: one.memory_info().rss / 2**20 for name, one in processes.items()
         }
+
+    def own_mb(self) -> dict[str, float]:
+        """Memory that each part holds for itself, by stage. Raises OSError where one has ended."""
+        agent = agent_of(self._journals)
+        processes = self._processes | ({} if agent is None else {"agent": agent})
+        return {name: own_mb(one.pid) for name, one in processes.items()}
 
 
 def _looked(watch: OnCore, seen: Seen) -> tuple[dict[str, float], dict[str, float]]:

@@ -81,16 +81,14 @@ def _memory(axes: Any, values: dict[str, float]) -> None:
     part_min = values["lasted_s"] / 60.0 / PARTS_OF_TIME
     for stage in STAGES:
         seen = [
-            ((part + 0.5) * part_min, values[f"rss_mb_{stage}.part_{part + 1:02d}"])
-            for part in range(PARTS_OF_TIME)
-            if f"rss_mb_{stage}.part_{part + 1:02d}" in values
+            ((part + 0.5) * part_min, values[f"mb_{stage}.part_{part + 1:02d}"]) for part in range(PARTS_OF_TIME) if f"mb_{stage}.part_{part + 1:02d}" in values
         ]
         axes.plot(*zip(*seen, strict=True), marker="o", markersize=3, label=stage, color=_COLOURS[stage])
     axes.axvline(values["points"] / values["shipped_points_s"] / 60.0, color="#bbbbbb", linewidth=0.8)
     axes.set_xlim(left=0.0)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("minutes (grey line: all points are in Kafka)")
-    axes.set_ylabel("resident memory, MiB")
+    axes.set_ylabel("memory of its own, MiB")
     axes.grid(visible=True, linewidth=0.3)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.publish [NAME ...]`: runs benchmarks one after the other, stores what each said, and makes the page of figures and its plots anew.
 
-Without names all of them run, which takes about an hour on two cores. `--page` runs none and makes the page from what is stored. Exit codes: 0 when every one ran and held its bars; 1 when
-one missed a bar, or did not run, whose last result then stays: what the others said is stored and published all the same; 2 for wrong arguments.
+Without names all of them run, which takes about three quarters of an hour on two cores. `--page` runs none and makes the page from what is stored. Exit codes: 0 when every one ran and
+held its bars; 1 when one missed a bar, or did not run, whose last result then stays: what the others said is stored and published all the same; 2 for wrong arguments.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ BENCHMARKS = {
             "1,000 simulated ranks of 1,000 metrics, a hundred million points in one run through the whole pipeline: account and memory (takes minutes)",
         ),
         Benchmark(
-            "endurance", "the same fleet held to 200,000 points a second for half an hour: whether the memory of any part grows with time (takes that long)"
+            "endurance",
+            "the same fleet held to 200,000 points a second for a quarter of an hour: whether the memory of any part grows with time (takes that long)",
         ),
         Benchmark("chart", "curves of a run of 102 million points over HTTP: fresh, merged, just replayed, through a rollup (takes minutes)"),
         Benchmark(

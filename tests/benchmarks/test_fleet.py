@@ -47,8 +47,8 @@ def test_the_most_is_told() -> None:
     seen[70]["sinks"] = 1_024.0
     found = {one.name: one for one in memory_figures(seen)}
     assert (found["peak_mb_sinks"].value, found["peak_mb_sinks"].holds, found["peak_mb_kafka"].holds) == (1_024.0, False, True)
-    assert sum(name.startswith("rss_mb_sinks.part_") for name in found) == PARTS_OF_TIME
-    assert sum(name.startswith("rss_mb_ranks.part_") for name in found) == PARTS_OF_TIME // 2
+    assert sum(name.startswith("mb_sinks.part_") for name in found) == PARTS_OF_TIME
+    assert sum(name.startswith("mb_ranks.part_") for name in found) == PARTS_OF_TIME // 2
 
 
 def test_the_course_of_memory_is_drawn_and_told(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_course_of_memory_is_drawn_and_told(tmp_path: Path) -> None:
     assert plots.digest(result) in drawn
     assert all(f">{stage}<" in drawn for stage in STAGES)
     text = page.render([result])
-    assert text.index("`peak_mb_kafka`") < text.index("<details>") < text.index("`rss_mb_kafka.part_01`") < text.index("</details>")
+    assert text.index("`peak_mb_kafka`") < text.index("<details>") < text.index("`mb_kafka.part_01`") < text.index("</details>")
     values = {one["figure"]: float(one["value"]) for one in result.figures}
     assert "| clickhouse | 60 | 0.60 | 219 |" in capacity.fleet(values)
 
