@@ -1,8 +1,8 @@
 """How the cost of each stage grows with the rate, from 10 thousand to a million points a second, and with the number of series, from 10 to a million.
 
-Each load is offered for a while (`--seconds`, 12 at least) to a pipeline of its own. By the rate: 4,000 series of four ranks. By series: 100,000 points a second of one rank, whose
-calls have up to 1,000 names each, of as many key sets in turn as it takes. `us_…` is a stage's time on a core, in microseconds for a thousand points; what a stage does whatever
-the rate (heartbeats, looking, merging) weighs on few points. `points_s` is what ranks logged, `stored_points_s` what became readable meanwhile; rows come about once a second, so
+Each load is offered for a while (`--seconds`, 12 at least) to a pipeline of its own. By the rate: 4,000 series of four ranks. By series: 100,000 points a second of one rank
+(of eight for a million), whose calls have up to 1,000 names each, of as many key sets in turn as it takes. `us_…` is a stage's time on a core, in microseconds for a thousand points;
+what a stage does whatever the rate (heartbeats, looking, merging) weighs on few points. `points_s` is what ranks logged, `stored_points_s` what became readable meanwhile; rows come about once a second, so
 that a short load shows less or more of them. `freshness_p99_s` tells whether the load was sustained: where it grows with the seconds, it was not. It is of all ranks and key sets,
 one row a call; where calls were fewer than a hundred, the oldest row is told instead, as `freshness_max_s`. A part that ended under its load is
 among the `restarts`: what is told of its cost is that of the one in its place alone.
@@ -25,6 +25,7 @@ RATES = (10_000, 30_000, 100_000, 300_000, 600_000, 1_000_000)
 SERIES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 _RANKS, _NAMES = 4, 1_000
 _SERIES_POINTS_S = 100_000
+_SERIES_OF_RANK_MAX = 125_000  # Processors follow 200,000 series of a writer.
 P99_ROWS_MIN = 100
 
 
@@ -34,9 +35,9 @@ def by_rate(points_s: int, seconds: float) -> Load:
 
 
 def by_series(series: int, seconds: float) -> Load:
-    """A load of so many series."""
-    names = min(series, _NAMES)
-    return Load(1, names, _SERIES_POINTS_S / names, seconds, sets=series // names)
+    """A load of so many series, of as many ranks as it takes for each to have no more than processors follow."""
+    ranks, names = max(1, series // _SERIES_OF_RANK_MAX), min(series, _NAMES)
+    return Load(ranks, names, _SERIES_POINTS_S / (ranks * names), seconds, sets=series // (ranks * names))
 
 
 def freshness(name: str, ages: Sequence[float]) -> Iterator[Figure]:
