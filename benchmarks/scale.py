@@ -2,10 +2,10 @@
 
 Each load is offered for a while (`--seconds`, 12 at least) to a pipeline of its own. By the rate: 4,000 series of four ranks. By series: 100,000 points a second of one rank
 (of eight for a million), whose calls have up to 1,000 names each, of as many key sets in turn as it takes. `us_…` is a stage's time on a core, in microseconds for a thousand points;
-what a stage does whatever the rate (heartbeats, looking, merging) weighs on few points. `points_s` is what ranks logged, `stored_points_s` what became readable meanwhile; rows come about once a second, so
-that a short load shows less or more of them. `freshness_p99_s` tells whether the load was sustained: where it grows with the seconds, it was not. It is of all ranks and key sets,
-one row a call; where calls were fewer than a hundred, the oldest row is told instead, as `freshness_max_s`. A part that ended under its load is
-among the `restarts`: what is told of its cost is that of the one in its place alone.
+what a stage does whatever the rate (heartbeats, looking, merging) weighs on few points. `points_s` is what ranks logged, `stored_points_s` what became readable meanwhile; rows come
+about once a second, so that a short load shows less or more of them. `freshness_p99_s` tells whether the load was sustained: where it grows with the seconds, it was not. It is of all
+ranks and key sets, one row a call; where calls were fewer than a hundred, the oldest row is told instead, as `freshness_max_s`. A part that ended under its load is among the `restarts`:
+what is told of its cost is that of the one in its place alone.
 """
 
 from __future__ import annotations
