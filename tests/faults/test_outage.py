@@ -38,7 +38,7 @@ RATE = 100.0  # Rows a second of one rank.
 MESSAGE_TIMEOUT_S = 1.0
 # Short outages, in which some messages run out of time and those behind them do not.
 STALLS_S = (1.3, 1.8, 2.3)
-BEFORE = 5  # Records of a rank before its first row: the run, two rules, two params.
+BEFORE = 3 + len(known.params(RATE, 0))  # Records of a rank before its first row: the run, two rules, its params.
 # Far more than a call takes, far less than the outage: what a machine that does three things at once may make of a call that waits for nobody.
 LONGEST_S = 5.0
 
@@ -185,7 +185,7 @@ def check_rank(scenario: Scenario, where: str, name: str, number: int) -> int:
     repeats = check_account(frames, until=state.next_seq)
     assert ledger_of(frames) == expected(number, rows)
     assert {(one.seq, one.name) for one in place.read("event", rec.Event) if one.writer == state.writer} == {(BEFORE + rows, "stopped")}
-    assert {one.seq for one in place.read("param", rec.Param) if one.writer == state.writer} == {3, 4}
+    assert {one.seq for one in place.read("param", rec.Param) if one.writer == state.writer} == set(range(3, BEFORE))
     assert {one.ordinal for one in place.read("rule", rec.Rule) if one.writer == state.writer} == {1, 2}
     assert not (place.folder / ASIDE_NAME).exists()
     return repeats
