@@ -36,7 +36,7 @@ fuzz: setup  ## Search for inputs that break a promise, EXECUTIONS of each targe
 	@$(BIN)/python -m tests.fuzz --executions $(EXECUTIONS)
 
 FAULT_SEEDS ?= 100
-soak: setup  ## Live through FAULT_SEEDS seeds of faults (100 take about half an hour); fails where anything is lost, doubled or wrong
+soak: setup  ## Live through FAULT_SEEDS seeds of faults (100 take about 40 minutes); fails where anything is lost, doubled or wrong
 	@$(BIN)/python -m benchmarks faults --seeds $(FAULT_SEEDS) --check
 
 peers: setup  ## Measure W&B, MLflow, TensorBoard, Trackio and Aim beside ours (adds .venv-peers, 640 MB on disk), and write docs/peers.md

@@ -129,10 +129,10 @@ The same fleet held to {values["shipped_points_s"]:,.0f} points a second for {va
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a fleet's points cost by one way of measuring: seconds on a core of each stage for a point, and bytes in a copy of Kafka's log, None where that was not measured."""
+    """What a fleet's points cost by one way of measuring: seconds on a core of each stage for a point, and bytes in a copy of Kafka's log."""
 
     core_s: Mapping[str, float]
-    bytes_kafka: float | None
+    bytes_kafka: float
 
 
 def needs(case: Case, *, rest: float, bytes_series: float, bytes_stored: float) -> dict[str, str]:
@@ -140,23 +140,17 @@ def needs(case: Case, *, rest: float, bytes_series: float, bytes_stored: float) 
     rate, node = GPUS * METRICS_S, GPUS_A_NODE * METRICS_S
     cores = {stage: rate * spent_s / _BUSY for stage, spent_s in case.core_s.items()}
     sinks, processors, shards = (max(1, math.ceil(one)) for one in (cores["sinks"], cores["processors"], cores["clickhouse"] / _SHARD_CORES))
-    agent = f"{rest + node * case.core_s['agent']:.2f} cores for the agent"
-    kafka_cores, link_bytes = _KAFKA_COPIES * cores["kafka"], 0.0
-    kafka_in = kafka_disk = "not measured"
-    if case.bytes_kafka is not None:
-        in_bytes = rate * case.bytes_kafka
-        out_bytes = 2 * in_bytes  # Sinks and processors read everything once.
-        link_bytes = in_bytes * _KAFKA_COPIES + out_bytes
-        agent += f", {node * case.bytes_kafka / 1e6:.2f} MB/s out"
-        kafka_in = f"{in_bytes / 1e6:,.0f} MB/s, {in_bytes * _KAFKA_COPIES / 1e6:,.0f} MB/s with {_KAFKA_COPIES} copies; {out_bytes / 1e6:,.0f} MB/s out"
-        kafka_disk = f"{in_bytes * _DAY_S * _KAFKA_COPIES * _KEPT_DAYS_KAFKA / 1e12:,.0f} TB for {_KEPT_DAYS_KAFKA} days, {_KAFKA_COPIES} copies; the archive keeps what is older"
+    in_bytes = rate * case.bytes_kafka
+    out_bytes = 2 * in_bytes  # Sinks and processors read everything once.
+    link_bytes = in_bytes * _KAFKA_COPIES + out_bytes
+    kafka_cores = _KAFKA_COPIES * cores["kafka"]
     brokers = max(_KAFKA_COPIES, math.ceil(kafka_cores / _BROKER_CORES), math.ceil(link_bytes / (_BUSY * _LINK_BYTES_S)))
     day_bytes = rate * _DAY_S * bytes_stored
     return {
-        f"each training node ({GPUS_A_NODE} GPUs)": agent,
-        "Kafka, in": kafka_in,
+        f"each training node ({GPUS_A_NODE} GPUs)": f"{rest + node * case.core_s['agent']:.2f} cores for the agent, {node * case.bytes_kafka / 1e6:.2f} MB/s out",
+        "Kafka, in": f"{in_bytes / 1e6:,.0f} MB/s, {in_bytes * _KAFKA_COPIES / 1e6:,.0f} MB/s with {_KAFKA_COPIES} copies; {out_bytes / 1e6:,.0f} MB/s out",
         "Kafka, brokers": f"{brokers}, of {_BROKER_CORES} cores and 25 Gbit/s each ({kafka_cores:,.0f} cores in all)",
-        "Kafka, disk": kafka_disk,
+        "Kafka, disk": f"{in_bytes * _DAY_S * _KAFKA_COPIES * _KEPT_DAYS_KAFKA / 1e12:,.0f} TB for {_KEPT_DAYS_KAFKA} days, {_KAFKA_COPIES} copies; the archive keeps what is older",
         "partitions of the metric topic": f"{2 * max(sinks, processors)}: twice the workers of the larger group",
         "sink workers": f"{sinks} of one core",
         "processor workers": f"{processors} of one core, {rate * bytes_series / processors / 2**20:,.0f} MiB of series each",
@@ -173,7 +167,7 @@ def _needs(values: Mapping[str, Mapping[str, float]]) -> str:
     if "fleet" in values:
         fleets = values["fleet"]
         cases["**one row a frame, a million series (`fleet`): plan with these**"] = Case(
-            {stage: fleets[f"core_s_{stage}"] / fleets["points"] for stage in STAGES}, None
+            {stage: fleets[f"core_s_{stage}"] / fleets["points"] for stage in STAGES}, fleets["bytes_point_kafka"]
         )
     shared = {"rest": lines["agent"].rest, "bytes_series": values["recovery"]["bytes_series"], "bytes_stored": values["storage"]["bytes_point"]}
     columns = [needs(case, **shared) for case in cases.values()]
@@ -194,7 +188,7 @@ by each of the three or four merges that it lives through.
 
 _WHICH = """Plan with the last column: ranks that log a thousand metrics once a second send frames of one row, and ten thousand of them have ten million series. That is how `fleet` logged its million, and a point cost more there; how much
 of that belongs to series, and how much to frames, was not told apart. The column before it is for few ranks that log often: it is by the lines above, of four thousand series and up to 25 rows a frame, and by the `process` worker.
-What `fleet` did not measure, bytes in Kafka, is to be read there, and to be taken as the least, since columns of one row pack worse. Disk in ClickHouse is of merged rows, which are the same whatever frames they came in.
+Disk in ClickHouse is of merged rows, which are the same whatever frames they came in.
 
 """
 

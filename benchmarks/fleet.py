@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.figures import Bar, Figure
-from benchmarks.pipeline import STAGES, OnCore, pipeline
+from benchmarks.pipeline import STAGES, OnCore, bytes_a_point, pipeline
 from benchmarks.process_memory import own_mb
 from runstream_schemas.settings import load
 from runstream_sinks.clickhouse import Server
@@ -172,6 +172,7 @@ def measure(points: int, points_s: int | None = None) -> Iterator[Figure]:
             accounted_s = watch.passed_s() - summarised_s
             [(series,)] = server.query(_SERIES, asked)
             watch.tell(f"{bad} of {writers} writers do not balance")
+            bytes_kafka, _ = bytes_a_point(said["points"])
         finally:
             ranks.kill()
             ranks.wait()
@@ -190,6 +191,7 @@ def measure(points: int, points_s: int | None = None) -> Iterator[Figure]:
     for stage, spent_s in watch.on_core_s.items():
         yield Figure(f"core_s_{stage}", spent_s, "s", 1)
     yield Figure("core_s", sum(watch.on_core_s.values()), "s", 1)
+    yield Figure("bytes_point_kafka", bytes_kafka, "bytes", said["points"])
     yield Figure("restarts", watch.restarts, "restarts", 1, Bar("==", 0))
     yield Figure("load", statistics.median(watch.loads), "processes", len(watch.loads))
     yield from memory_figures(watch.looks)

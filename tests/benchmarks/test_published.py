@@ -134,7 +134,7 @@ def test_the_capacity_model_plans_for_many_series_too() -> None:
     """The fleet's case has a column of its own, which is the one to plan with: cores are half busy, and a tenth of a microsecond a point is two of them."""
     stored = [one for one in results.read_all() if one.benchmark != "fleet"]
     fleet = next(one for one in results.read_all() if one.benchmark == "fleet")
-    put_in = {"points": 1e6, "core_s_sinks": 0.25, "core_s_processors": 1.0, "core_s_kafka": 0.5, "core_s_clickhouse": 2.0}
+    put_in = {"points": 1e6, "core_s_sinks": 0.25, "core_s_processors": 1.0, "core_s_kafka": 0.5, "core_s_clickhouse": 2.0, "bytes_point_kafka": 5.0}
     figures = [line | {"value": put_in.get(line["figure"], line["value"])} for line in fleet.figures]
     rows = {
         what: cells
@@ -153,7 +153,7 @@ def test_the_capacity_model_plans_for_many_series_too() -> None:
         "20 of one core",
     ]
     assert found["Kafka, brokers"][1] == "3, of 16 cores and 25 Gbit/s each (30 cores in all)"
-    assert found["Kafka, in"][1] == found["Kafka, disk"][1] == "not measured"
+    assert found["Kafka, in"][1] == "50 MB/s, 150 MB/s with 3 copies; 100 MB/s out"
     assert found["ClickHouse, shards"][1] == "2 of 32 cores, 2 replicas each (40 cores a copy)"
     assert "plan with these" in found["what"][1]
     told = capacity.render(stored)
