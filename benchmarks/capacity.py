@@ -124,6 +124,8 @@ The same fleet held to {values["shipped_points_s"]:,.0f} points a second for {va
 {rows}
 ![Memory of each part over time](plots/endurance-memory.svg)
 
+Kafka's broker is a Java process: its heap grows towards its bound, here 512 MB (`-Xmx512m`), before all of it is collected.
+
 """
 
 

@@ -30,6 +30,9 @@ BARS: dict[str, dict[str, str | None]] = {
     "recovery": {"takeover_s": "<= 15", "restore_100k_series_s": "<= 10", "restore_1m_series_s": "<= 60", "bytes_series": "<= 400"},
     "e2e": {
         "points_s": ">= 500000",
+        "offered_points_s": None,
+        "repeats": None,
+        "drained_s": None,
         "points_logged": ">= 1",
         "balanced": "== 1",
         "freshness_p99_s": "<= 5",
@@ -49,6 +52,15 @@ BARS: dict[str, dict[str, str | None]] = {
         "peak_mb_sinks": "<= 1000",
         "peak_mb_clickhouse": "<= 2000",
         "peak_mb_ranks": "<= 1000",
+    },
+    "endurance": {
+        "points": ">= 1.8e+08",
+        "series": ">= 1e+06",
+        "dropped": "== 0",
+        "balanced": "== 1",
+        "summarised": "== 1",
+        "restarts": "== 0",
+        **{f"growth_{stage}": "<= 1.25" for stage in ("agent", "kafka", "processors", "sinks", "clickhouse", "ranks")},
     },
     "chart": {
         "one_series_1m_ms_fresh": "<= 100",
