@@ -39,6 +39,7 @@ BARS: dict[str, dict[str, str | None]] = {
         "alert_p95_s": "<= 2",
         "alerts_share": "== 1",
     },
+    "scale": {"stored_points_s.rate_1000000": None, "freshness_p99_s.series_1000000": None, "restarts.series_1000000": None},
     "fleet": {
         "points": ">= 1e+08",
         "series": ">= 1e+06",
@@ -84,5 +85,12 @@ BARS: dict[str, dict[str, str | None]] = {
         "alerts_twice": "== 0",
         "dead_letters_wrong": "== 0",
         "seeds_failed": "== 0",
+        "wrong": "== 0",
+        "drops_wrong": "== 0",
+        "own_ends_unexplained": "== 0",
+        "points_logged_a_seed": ">= 1000",
+        "kills_done_a_seed": ">= 1",
+        "deaths_at_points_a_seed": ">= 0.5",
+        "alerts_expected_a_seed": ">= 1",
     },
 }
