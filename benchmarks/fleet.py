@@ -76,7 +76,7 @@ class Watch:
         """One look, and the pause after it; rows in ClickHouse, repeats included. Raises TimeoutError as `tell` does."""
         try:
             (on_core_s, _), mb = self.on_core.look(), self.on_core.own_mb()
-        except (psutil.NoSuchProcess, FileNotFoundError) as ended:
+        except (psutil.NoSuchProcess, OSError) as ended:
             self.restarts += 1
             self.tell(f"a part has ended, and is started again: {ended}")
             self.on_core = OnCore(self.journals)

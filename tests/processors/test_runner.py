@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from runstream_processors.engine import Entry, Received
     from runstream_processors.pipeline import Ports
+    from runstream_schemas.settings import Settings
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(90)]
 
@@ -138,15 +139,20 @@ def test_a_leader_that_does_not_know_the_topics_yet_ends(tmp_path: Path) -> None
     assert str(failure) == f"Kafka did not know metrics, {changelog_of(group, 'metric')} when partitions were shared out, so that nobody has them"
 
 
+def runner_of(settings: Settings, folder: Path, stuck_s: float) -> FaustRunner:
+    """A runner of one source, whose stage takes note and stores nothing."""
+    connection, group = connection_of(settings), f"{settings.topic_prefix}.test"
+    ensure_changelogs(connection, {changelog_of(group, "metric"): PARTITIONS}, 30)
+    source = Source("metric", f"{settings.topic_prefix}.metric", PARTITIONS, Noting())
+    return FaustRunner(connection, group, [source], Timing(stuck_s=stuck_s, session_timeout_s=20.0), folder)
+
+
 def test_a_recovery_that_took_long_is_no_standstill(kafka: str, tmp_path: Path) -> None:
     """Records that came while tables were recovered have waited for as long, and are about to be handed over: only what does not move after that fails the runner."""
     settings = settings_of(kafka)
-    connection, group = connection_of(settings), f"{settings.topic_prefix}.test"
-    ensure_changelogs(connection, {changelog_of(group, "metric"): PARTITIONS}, 30)
 
     async def main() -> None:
-        source = Source("metric", f"{settings.topic_prefix}.metric", PARTITIONS, Noting())
-        runner = FaustRunner(connection, group, [source], Timing(stuck_s=1.0, session_timeout_s=20.0), tmp_path)
+        runner = runner_of(settings, tmp_path, stuck_s=1.0)
 
         async def long(*_: object, **__: object) -> None:
             await asyncio.sleep(2.0)  # As reading a large changelog takes, between the partitions and the first record.
@@ -172,12 +178,9 @@ def test_a_recovery_that_took_long_is_no_standstill(kafka: str, tmp_path: Path) 
 def test_a_recovery_that_moves_may_take_its_time(kafka: str, tmp_path: Path) -> None:
     """While tables are recovered it is their changelogs that must move; one that stands still fails the runner."""
     settings = settings_of(kafka)
-    connection, group = connection_of(settings), f"{settings.topic_prefix}.test"
-    ensure_changelogs(connection, {changelog_of(group, "metric"): PARTITIONS}, 30)
 
     async def main() -> None:
-        source = Source("metric", f"{settings.topic_prefix}.metric", PARTITIONS, Noting())
-        runner = FaustRunner(connection, group, [source], Timing(stuck_s=0.5, session_timeout_s=20.0), tmp_path)
+        runner = runner_of(settings, tmp_path, stuck_s=0.5)
         await runner.start()
         try:
             while not runner.ready:

@@ -58,9 +58,6 @@ def partition_counts(connection: Connection, topics: Sequence[str], timeout_s: f
         time.sleep(_RETRY_S)
 
 
-_SEGMENT_BYTES = 2 * MESSAGE_BYTES_MAX
-
-
 def ensure_changelogs(connection: Connection, changelogs: Mapping[str, int], timeout_s: float) -> None:
     """Creates changelogs that are missing, with the broker's own replication factor, and checks the partitions of those that are there.
 
@@ -71,8 +68,8 @@ def ensure_changelogs(connection: Connection, changelogs: Mapping[str, int], tim
     config = {
         "cleanup.policy": "compact",
         # A state is written anew every few seconds, and a worker that takes partitions over reads all of their changelog. Kafka compacts closed segments alone: with those of a gigabyte,
-        # its default, that is a gigabyte a partition, however small the state (measured: five minutes for a million series).
-        "segment.bytes": str(_SEGMENT_BYTES),
+        # its default, that is a gigabyte a partition, however small the state (seen on a busy machine: five minutes for a million series).
+        "segment.bytes": str(2 * MESSAGE_BYTES_MAX),
         "min.cleanable.dirty.ratio": "0.3",
         "max.message.bytes": str(MESSAGE_BYTES_MAX),
         # Stamped by Kafka, as all topics are: from a clock that is ahead by more than an hour it would take nothing.
